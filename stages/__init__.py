@@ -1,0 +1,1 @@
+"""The workflow, one module a stage; dvc.yaml joins them by the files they read and write."""

@@ -1,0 +1,43 @@
+"""The command line that every stage shares: a mistake ends it with one line, not with a traceback."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+
+class InputError(ValueError):
+    """A parameter or a file that a stage cannot use: what was seen, what is allowed, and where."""
+
+
+def run(stage: Callable[..., None]) -> None:
+    """Run a stage's function as a command line built from its type annotations.
+
+    Option names may be spelt with ``_`` as in params.yaml, because DVC expands a group of parameters such as
+    ``${kmeans}`` into ``--n_iter 5``; a misspelt key is therefore an unknown option, and typer says so.
+
+    Parameters
+    ----------
+    stage : callable
+        The function that loads, calls and saves; its annotations declare the options and their ranges.
+
+    Raises
+    ------
+    SystemExit
+        With status 2 and one line on standard error when an option or an input file is not usable.
+    """
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(context_settings={"token_normalize_func": lambda token: token.replace("_", "-")})(stage)
+    name = Path(sys.argv[0]).stem.replace("_", "-")
+    try:
+        app(standalone_mode=False)
+    except typer.TyperException as error:
+        _stop(name, error.format_message())
+    except (InputError, OSError) as error:
+        _stop(name, str(error))
+
+
+def _stop(name: str, message: str) -> None:
+    print(f"{name}: {message}", file=sys.stderr)
+    raise SystemExit(2)

@@ -1,0 +1,70 @@
+"""Turn images into the rows that logistic regression learns from: their pixels, or their distances to the centroids."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import joblib
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from tqdm import tqdm
+from typer import Option
+
+from stages.artifacts import load_images, replacing
+from stages.cli import run
+from stages.dataset import to_pixel_vectors
+
+ROWS_AT_ONCE = 4096
+
+
+class Representation(StrEnum):
+    """What stands for an image."""
+
+    PIXELS = "pixels"
+    DISTANCES = "distances"
+
+
+def main(
+    train_images: Annotated[Path, Option()],
+    test_images: Annotated[Path, Option()],
+    model: Annotated[Path, Option(help="the fitted k-means")],
+    representation: Annotated[Representation, Option()],
+    train_features: Annotated[Path, Option()],
+    test_features: Annotated[Path, Option()],
+) -> None:
+    kmeans = joblib.load(model)
+    for source, destination in ((train_images, train_features), (test_images, test_features)):
+        images = load_images(source)
+        n_features = kmeans.n_clusters if representation is Representation.DISTANCES else images[0].size
+        with replacing(destination) as temporary:
+            # Filled chunk by chunk on disk: at 2000 centroids the whole would not fit in a small machine's memory.
+            features = open_memmap(temporary, "w+", np.float32, (len(images), n_features))
+            for start in tqdm(range(0, len(images), ROWS_AT_ONCE), desc=destination.stem, unit="chunk"):
+                rows = slice(start, start + ROWS_AT_ONCE)
+                features[rows] = featurize(images[rows], representation, kmeans)
+            features.flush()
+
+
+def featurize(images: NDArray[np.uint8], representation: Representation, kmeans: KMeans) -> NDArray[np.float32]:
+    """Represent each image by one row of numbers.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_images, 28, 28), uint8
+    representation : Representation
+        ``pixels`` in 0-1, or Euclidean ``distances`` to the centroids in those units.
+    kmeans : KMeans
+        Fitted on pixels in 0-1.
+
+    Returns
+    -------
+    ndarray of shape (n_images, 784) or (n_images, n_clusters), float32
+    """
+    pixels = to_pixel_vectors(images)
+    return kmeans.transform(pixels) if representation is Representation.DISTANCES else pixels
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,170 @@
+"""Cluster the training images by k-means, fast: most of the work is done on a few principal components.
+
+The seeding (greedy k-means++, Arthur and Vassilvitskii 2007) and most of Lloyd's iterations run on the leading
+principal components, where a distance costs a sixteenth; the centroids then move to the pixels and a few exact
+iterations finish there. Projection preserves the k-means cost up to what the dropped components hold (Cohen et al. 2015,
+"Dimensionality reduction for k-means clustering and low rank approximation"), so the exact iterations start near an
+optimum of the full problem. scikit-learn does the projection, the seeding and the exact iterations; faiss the others.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import faiss
+import joblib
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.decomposition import PCA
+from tqdm import tqdm
+from typer import Option
+
+from stages.artifacts import Clustering, load_images, replacing, save_clustering
+from stages.cli import InputError, run
+from stages.dataset import to_pixel_vectors
+
+ROWS_AT_ONCE = 4096
+
+
+def main(
+    images: Annotated[Path, Option()],
+    n_clusters: Annotated[int, Option(min=1)],
+    n_components: Annotated[int, Option(min=1, help="principal components to start on")],
+    n_iter_components: Annotated[int, Option(min=1, help="Lloyd iterations on the components")],
+    n_iter_pixels: Annotated[int, Option(min=1, help="Lloyd iterations on the pixels")],
+    seed: Annotated[int, Option(min=0, max=2**31 - 1)],
+    model: Annotated[Path, Option()],
+    clustering: Annotated[Path, Option()],
+) -> None:
+    X = to_pixel_vectors(load_images(images))
+    if n_clusters > len(X):
+        raise InputError(f"n_clusters is {n_clusters}, allowed are 1 to {len(X)}, the number of training images")
+    kmeans = fit_kmeans(
+        X,
+        n_clusters,
+        n_components=n_components,
+        n_iter_components=n_iter_components,
+        n_iter_pixels=n_iter_pixels,
+        seed=seed,
+    )
+    partition = describe(kmeans, X)
+    with replacing(model) as temporary:
+        joblib.dump(kmeans, temporary)
+    save_clustering(clustering, partition)
+    print(f"{len(X)} images in {n_clusters} clusters, inertia {kmeans.inertia_:,.0f}")
+
+
+def fit_kmeans(
+    X: NDArray[np.float32],
+    n_clusters: int,
+    *,
+    n_components: int,
+    n_iter_components: int,
+    n_iter_pixels: int,
+    seed: int,
+) -> KMeans:
+    """Fit k-means from one start: on principal components first, then on the rows as they are.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features), float32
+    n_clusters : int
+        1 to n_samples.
+    n_components : int
+        Principal components to start on; at most min(n_samples, n_features) are used.
+    n_iter_components, n_iter_pixels : int
+        Lloyd iterations on the components and on ``X``.
+    seed : int
+        Makes the seeding repeatable.
+
+    Returns
+    -------
+    sklearn.cluster.KMeans
+        Fitted on ``X``: ``labels_`` and ``inertia_`` belong to ``cluster_centers_``.
+    """
+    with tqdm(total=4, bar_format="{desc:<40} {n}/{total} {elapsed}") as progress:
+        progress.set_description("principal components")
+        n_components = min(n_components, *X.shape)
+        # The covariance of the pixels is small and exact; a randomised solver would be neither.
+        components = PCA(n_components, svd_solver="covariance_eigh").fit_transform(X)
+        progress.update()
+
+        progress.set_description("k-means++ on the components")
+        centroids, _ = kmeans_plusplus(components, n_clusters, random_state=seed)
+        progress.update()
+
+        progress.set_description("Lloyd's iterations on the components")
+        lloyd = faiss.Kmeans(
+            n_components,
+            n_clusters,
+            niter=n_iter_components,
+            seed=seed,
+            # Every image counts, and few images for a cluster are no reason to warn.
+            max_points_per_centroid=len(X),
+            min_points_per_centroid=1,
+        )
+        lloyd.train(components, init_centroids=centroids)
+        _, nearest = lloyd.index.search(components, 1)
+        progress.update()
+
+        progress.set_description("Lloyd's iterations on the pixels")
+        kmeans = KMeans(
+            n_clusters,
+            init=cluster_means(X, nearest[:, 0], n_clusters),
+            n_init=1,
+            max_iter=n_iter_pixels,
+            tol=0,
+            random_state=seed,
+        ).fit(X)
+        progress.update()
+    return kmeans
+
+
+def cluster_means(X: NDArray[np.float32], cluster: NDArray[np.integer], n_clusters: int) -> NDArray[np.float32]:
+    """Average the rows of each cluster.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features), float32
+    cluster : ndarray of shape (n_samples,)
+    n_clusters : int
+
+    Returns
+    -------
+    ndarray of shape (n_clusters, n_features), float32
+        Zeros for an empty cluster, which k-means moves to a far sample.
+    """
+    sums = np.zeros((n_clusters, X.shape[1]), np.float32)
+    np.add.at(sums, cluster, X)
+    sizes = np.bincount(cluster, minlength=n_clusters).astype(np.float32)
+    return sums / np.maximum(sizes, 1)[:, None]
+
+
+def describe(kmeans: KMeans, X: NDArray[np.float32]) -> Clustering:
+    """Give each sample its cluster and its distance to the centroid, and each cluster its representative.
+
+    Parameters
+    ----------
+    kmeans : KMeans
+        Fitted on ``X``.
+    X : ndarray of shape (n_samples, n_features), float32
+
+    Returns
+    -------
+    Clustering
+        Distances are Euclidean, in the units of ``X``.
+    """
+    cluster = kmeans.labels_.astype(np.int32)
+    distance = np.empty(len(X), np.float32)
+    for start in range(0, len(X), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        distance[rows] = np.linalg.norm(X[rows] - kmeans.cluster_centers_[cluster[rows]], axis=1)
+    nearest_first = np.lexsort((distance, cluster))
+    not_empty, first = np.unique(cluster[nearest_first], return_index=True)
+    representative = np.full(kmeans.n_clusters, -1, np.int64)
+    representative[not_empty] = nearest_first[first]
+    return Clustering(cluster, distance, representative)
+
+
+if __name__ == "__main__":
+    run(main)

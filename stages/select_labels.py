@@ -1,0 +1,124 @@
+"""Choose the images whose labels are worth buying, and read those labels and no others.
+
+``representative`` buys one label a cluster, that of the image nearest the centroid, so that the budget covers the data
+evenly; ``random`` and ``first`` are what it is measured against, and ``all`` is the ceiling.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from typer import Option
+
+from stages.artifacts import LabelledImages, load_clustering, load_images, load_labels, replacing, save_labelled
+from stages.cli import InputError, run
+from stages.dataset import CLASS_NAMES, IMAGE_SHAPE
+
+SHEET_COLUMNS = 50
+SHEET_ROWS_PER_CLASS = 5
+
+
+class Strategy(StrEnum):
+    """How the images to label are chosen."""
+
+    REPRESENTATIVE = "representative"
+    RANDOM = "random"
+    FIRST = "first"
+    ALL = "all"
+
+
+def main(
+    clustering: Annotated[Path, Option()],
+    images: Annotated[Path, Option()],
+    labels: Annotated[Path, Option()],
+    strategy: Annotated[Strategy, Option()],
+    n_labels: Annotated[int, Option(min=1, help="the budget of random and first")],
+    seed: Annotated[int, Option(min=0, max=2**31 - 1)],
+    bought: Annotated[Path, Option()],
+    contact_sheet: Annotated[Path, Option()],
+) -> None:
+    pictures = load_images(images)
+    index = choose(strategy, load_clustering(clustering).representative, len(pictures), n_labels, seed)
+    purchase = LabelledImages(index, load_labels(labels)[index])
+    save_labelled(bought, purchase)
+    with replacing(contact_sheet) as temporary:
+        draw_contact_sheet(pictures[purchase.index], purchase.label).savefig(temporary, metadata={"Software": None})
+    print(f"{len(index)} labels bought, strategy {strategy}")
+
+
+def choose(
+    strategy: Strategy, representative: NDArray[np.int64], n_images: int, n_labels: int, seed: int
+) -> NDArray[np.int64]:
+    """Choose the images to label.
+
+    Parameters
+    ----------
+    strategy : Strategy
+    representative : ndarray of shape (n_clusters,), int64
+        The image nearest each centroid, -1 for an empty cluster: the whole choice of ``representative``.
+    n_images : int
+    n_labels : int
+        The budget of ``random`` (a uniform draw without replacement) and of ``first``; the others ignore it.
+    seed : int
+        Makes the draw repeatable.
+
+    Returns
+    -------
+    ndarray of shape (n_bought,), int64
+        Ascending indices.
+
+    Raises
+    ------
+    InputError
+        If the budget is larger than the number of images.
+    """
+    if strategy is Strategy.REPRESENTATIVE:
+        return np.sort(representative[representative >= 0])
+    if strategy is Strategy.ALL:
+        return np.arange(n_images)
+    if n_labels > n_images:
+        raise InputError(f"n_labels is {n_labels}, allowed are 1 to {n_images}, the number of training images")
+    if strategy is Strategy.FIRST:
+        return np.arange(n_labels)
+    return np.sort(np.random.default_rng(seed).choice(n_images, n_labels, replace=False))
+
+
+def draw_contact_sheet(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Figure:
+    """Show the bought images class by class; of a class with more than fits, the first ones.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_bought, 28, 28), uint8
+    labels : ndarray of shape (n_bought,), uint8
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    height, width = IMAGE_SHAPE
+    most = SHEET_COLUMNS * SHEET_ROWS_PER_CLASS
+    n_bought = np.bincount(labels, minlength=len(CLASS_NAMES))
+    n_rows = [max(1, -(-min(n, most) // SHEET_COLUMNS)) for n in n_bought]
+    figure = Figure(figsize=(14, 1 + 0.27 * sum(n_rows) + 0.1 * len(n_rows)), layout="constrained")
+    bands = figure.subplots(len(CLASS_NAMES), height_ratios=n_rows)
+    for class_number, (axes, rows) in enumerate(zip(bands, n_rows, strict=True)):
+        band = np.full((rows * SHEET_COLUMNS, height, width), 255, np.uint8)
+        shown = images[labels == class_number][:most]
+        band[: len(shown)] = 255 - shown
+        mosaic = band.reshape(rows, SHEET_COLUMNS, height, width).swapaxes(1, 2)
+        axes.imshow(mosaic.reshape(rows * height, SHEET_COLUMNS * width), cmap="gray", vmin=0, vmax=255)
+        axes.set_ylabel(
+            f"{CLASS_NAMES[class_number]}\n{n_bought[class_number]}", rotation=0, ha="right", va="center", fontsize=11
+        )
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    more = f", at most {most} of a class shown" if n_bought.max() > most else ""
+    figure.suptitle(f"The {len(labels):,} images whose labels were bought{more}")
+    return figure
+
+
+if __name__ == "__main__":
+    run(main)

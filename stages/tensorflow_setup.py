@@ -1,0 +1,45 @@
+"""Import Keras on TensorFlow without the start-up chatter, and make it deterministic.
+
+Only the stages that run a network import this module: TensorFlow takes seconds to load.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def _quiet_native_stderr() -> Iterator[None]:
+    """Hold back what native code writes to standard error, and let it out only if the block fails.
+
+    TensorFlow logs two notices from C++ before any setting of its own can silence them.
+    """
+    sys.stderr.flush()
+    original = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(original, held.read())
+            raise
+        finally:
+            os.dup2(original, 2)
+            os.close(original)
+
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+with _quiet_native_stderr():
+    import keras
+    import tensorflow as tf
+
+    # Touching the devices makes TensorFlow say now, not in the middle of a progress bar, what it found.
+    tf.config.list_logical_devices()
+
+tf.config.experimental.enable_op_determinism()
+
+__all__ = ["keras"]

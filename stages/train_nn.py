@@ -1,0 +1,314 @@
+"""Train a small convolutional network on the training set.
+
+``compact`` is this project's network; ``published`` is the one of the study that the project reproduces, whose
+one-channel bottleneck dies in about a third of its runs: such a collapse is detected, and the training starts again
+from another seed.
+"""
+
+import json
+import shutil
+import zipfile
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from dvclive import Live
+from numpy.typing import NDArray
+from tqdm.keras import TqdmCallback
+from typer import Option
+
+from stages.artifacts import load_images, load_labelled, replacing
+from stages.cli import InputError, run
+from stages.dataset import CLASS_NAMES, IMAGE_SHAPE, to_unit_range
+from stages.tensorflow_setup import keras
+
+MAX_RESTARTS = 3
+MIN_STEPS_PER_EPOCH = 16
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+class Architecture(StrEnum):
+    """Which network: this project's, or the published study's."""
+
+    COMPACT = "compact"
+    PUBLISHED = "published"
+
+
+class Precision(StrEnum):
+    """What the products of the hidden layers are computed in."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+class Schedule(StrEnum):
+    """How the learning rate moves during training."""
+
+    COSINE = "cosine"
+    CONSTANT = "constant"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network is built and trained.
+
+    Attributes
+    ----------
+    architecture : Architecture
+    precision : Precision
+        ``auto`` multiplies in bfloat16 where the processor has instructions for it, in float32 elsewhere.
+    batch_size : int
+        Images a step; a training set too small for 16 such steps an epoch takes smaller ones.
+    learning_rate : float
+        Adam's peak rate at ``batch_size``; smaller batches scale it by the square root of their ratio (Malladi et al.
+        2022, "On the SDEs and scaling rules for adaptive gradient algorithms").
+    schedule : Schedule
+        ``cosine`` warms up over a tenth of the steps and falls to zero; ``constant`` keeps the rate.
+    max_epochs, max_steps : int
+        Training ends at the first of the two, rounded to whole epochs.
+    patience : int
+        Epochs without a lower validation loss before training stops early.
+    validation_fraction : float
+        Share of the training set held out to choose the best epoch, greater than 0 and at most 0.5.
+    """
+
+    architecture: Architecture
+    precision: Precision
+    batch_size: int
+    learning_rate: float
+    schedule: Schedule
+    max_epochs: int
+    max_steps: int
+    patience: int
+    validation_fraction: float
+
+
+def main(
+    images: Annotated[Path, Option()],
+    training_set: Annotated[Path, Option()],
+    architecture: Annotated[Architecture, Option()],
+    precision: Annotated[Precision, Option()],
+    batch_size: Annotated[int, Option(min=1)],
+    learning_rate: Annotated[float, Option(min=1e-6, max=1)],
+    schedule: Annotated[Schedule, Option()],
+    max_epochs: Annotated[int, Option(min=1)],
+    max_steps: Annotated[int, Option(min=1)],
+    patience: Annotated[int, Option(min=1)],
+    validation_fraction: Annotated[float, Option(min=0.01, max=0.5)],
+    seed: Annotated[int, Option(min=0, max=2**31 - 1)],
+    model: Annotated[Path, Option()],
+    training: Annotated[Path, Option(help="JSON: how the training went")],
+    history: Annotated[Path, Option(help="folder for the loss and accuracy of each epoch")],
+) -> None:
+    settings = Settings(
+        architecture,
+        precision,
+        batch_size,
+        learning_rate,
+        schedule,
+        max_epochs,
+        max_steps,
+        patience,
+        validation_fraction,
+    )
+    pictures = load_images(images)
+    labelled = load_labelled(training_set, n_images=len(pictures))
+    unfinished = history.with_name(f".{history.name}.partial")
+    network, restarts = train_until_alive(
+        to_unit_range(pictures[labelled.index]), labelled.label, settings, seed, unfinished
+    )
+    save_reproducibly(network, model)
+    with replacing(training) as temporary:
+        temporary.write_text(json.dumps({"restarts": restarts}) + "\n")
+    shutil.rmtree(history, ignore_errors=True)
+    unfinished.rename(history)
+    print(f"{architecture} network on {len(labelled.index)} images, {restarts} restarts")
+
+
+def build(architecture: Architecture, precision: Precision) -> keras.Sequential:
+    """Build an untrained network of seven layers.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    precision : Precision
+
+    Returns
+    -------
+    keras.Sequential
+        From images of shape (28, 28, 1) in 0-1 to ten class scores.
+    """
+    bfloat16 = precision is Precision.BFLOAT16 or (precision is Precision.AUTO and has_bfloat16())
+    keras.config.set_dtype_policy("mixed_bfloat16" if bfloat16 else "float32")
+    # Layers are numbered from one in every network, so that a second one of a process is saved like the first.
+    keras.utils.clear_session()
+    layers = keras.layers
+    stack = {
+        # The first layer strides: most of a network's time goes where the images are largest.
+        Architecture.COMPACT: lambda: [
+            layers.Conv2D(32, 4, strides=2, padding="same", activation="relu"),
+            layers.Conv2D(64, 3, padding="same", activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dropout(0.5),
+            layers.Dense(128, activation="relu"),
+            layers.Dense(len(CLASS_NAMES), activation="softmax", dtype="float32"),
+        ],
+        Architecture.PUBLISHED: lambda: [
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.Conv2D(128, 3, activation="relu"),
+            layers.Conv2D(1, 1, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(64, activation="relu"),
+            layers.Dense(len(CLASS_NAMES), activation="sigmoid", dtype="float32"),
+        ],
+    }[architecture]
+    return keras.Sequential([keras.Input((*IMAGE_SHAPE, 1)), *stack()], name=architecture.value)
+
+
+def has_bfloat16() -> bool:
+    """Tell whether the processor multiplies bfloat16 itself; emulating it would be slower than float32."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and "avx512_bf16" in cpuinfo.read_text()
+
+
+def train_until_alive(
+    X: NDArray[np.float32], y: NDArray[np.uint8], settings: Settings, seed: int, history: Path
+) -> tuple[keras.Sequential, int]:
+    """Train a network, and again from another seed as long as it collapses to one class.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_images, 28, 28), float32, in 0-1
+    y : ndarray of shape (n_images,), uint8
+    settings : Settings
+    seed : int
+        Each attempt derives its own seed from it.
+    history : Path
+        Folder for DVCLive's log of the last attempt.
+
+    Returns
+    -------
+    network : keras.Sequential
+    restarts : int
+        0-3.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two classes, or every attempt collapsed.
+    """
+    if len(np.unique(y)) < 2:
+        raise InputError(f"the training set has {len(np.unique(y))} class, allowed are 2 or more: buy more labels")
+    for restarts in range(MAX_RESTARTS + 1):
+        attempt_seed = int(np.random.SeedSequence((seed, restarts)).generate_state(1)[0])
+        network = train(X, y, settings, attempt_seed, history)
+        if not has_collapsed(network, X):
+            return network, restarts
+        print(f"the network answers one class for every image (attempt {restarts + 1} of {MAX_RESTARTS + 1})")
+    raise InputError(
+        f"the {settings.architecture} network collapsed to one class in {MAX_RESTARTS + 1} attempts: "
+        "try another seed, a lower learning_rate or architecture compact"
+    )
+
+
+def train(
+    X: NDArray[np.float32], y: NDArray[np.uint8], settings: Settings, seed: int, history: Path
+) -> keras.Sequential:
+    """Train a network once, and keep the weights of the epoch with the lowest validation loss.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_images, 28, 28), float32, in 0-1
+    y : ndarray of shape (n_images,), uint8
+    settings : Settings
+    seed : int
+        Moves the split, the initial weights, the shuffling and the dropout.
+    history : Path
+        Folder for DVCLive's log: loss and accuracy on both parts, epoch by epoch.
+
+    Returns
+    -------
+    keras.Sequential
+    """
+    # This import loads TensorFlow by itself, so it waits until that has been set up.
+    from dvclive.keras import DVCLiveCallback
+
+    keras.utils.set_random_seed(seed)
+    shuffled = np.random.default_rng(seed).permutation(len(X))
+    n_validation = max(1, round(len(X) * settings.validation_fraction))
+    held_out, kept = shuffled[:n_validation], shuffled[n_validation:]
+
+    batch_size = min(settings.batch_size, max(1, len(kept) // MIN_STEPS_PER_EPOCH))
+    steps_per_epoch = -(-len(kept) // batch_size)
+    epochs = min(settings.max_epochs, max(1, round(settings.max_steps / steps_per_epoch)))
+
+    network = build(settings.architecture, settings.precision)
+    rate = settings.learning_rate * (batch_size / settings.batch_size) ** 0.5
+    network.compile(
+        optimizer=keras.optimizers.Adam(schedule_rate(rate, settings.schedule, epochs * steps_per_epoch)),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        steps_per_execution=min(MIN_STEPS_PER_EPOCH, steps_per_epoch),
+    )
+    network.fit(
+        X[kept],
+        y[kept],
+        batch_size=batch_size,
+        epochs=epochs,
+        validation_data=(X[held_out], y[held_out]),
+        validation_batch_size=batch_size,
+        verbose=0,
+        callbacks=[
+            keras.callbacks.EarlyStopping("val_loss", patience=settings.patience, restore_best_weights=True),
+            TqdmCallback(verbose=0),
+            DVCLiveCallback(live=Live(str(history), save_dvc_exp=False, dvcyaml=None)),
+        ],
+    )
+    return network
+
+
+def schedule_rate(
+    peak: float, schedule: Schedule, n_steps: int
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """Give the learning rate over ``n_steps``: constant, or warmed up and cooled down to zero."""
+    if schedule is Schedule.CONSTANT:
+        return peak
+    warm_up = n_steps // 10
+    return keras.optimizers.schedules.CosineDecay(0.0, n_steps - warm_up, warmup_target=peak, warmup_steps=warm_up)
+
+
+def has_collapsed(network: keras.Sequential, X: NDArray[np.float32]) -> bool:
+    """Tell whether a network answers the same class for all of the images, up to a thousand of them."""
+    answers = network.predict(X[:1000], verbose=0).argmax(axis=1)
+    return len(np.unique(answers)) == 1
+
+
+def save_reproducibly(network: keras.Sequential, path: Path) -> None:
+    """Write a ``.keras`` file that depends on the network alone: no clock in it, no optimiser state.
+
+    Parameters
+    ----------
+    network : keras.Sequential
+    path : Path
+        Where ``keras.models.load_model`` finds it.
+    """
+    network.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    with replacing(path) as temporary:
+        network.save(temporary)
+        with zipfile.ZipFile(temporary) as archive:
+            parts = {part: archive.read(part) for part in sorted(archive.namelist())}
+        metadata = json.loads(parts["metadata.json"])
+        metadata["date_saved"] = "1980-01-01@00:00:00"
+        parts["metadata.json"] = json.dumps(metadata).encode()
+        with zipfile.ZipFile(temporary, "w") as archive:
+            for part, content in parts.items():
+                archive.writestr(zipfile.ZipInfo(part, ZIP_EPOCH), content)
+
+
+if __name__ == "__main__":
+    run(main)
