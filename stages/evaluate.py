@@ -133,7 +133,7 @@ def draw_confusion(counts: NDArray[np.int64], model: str) -> Figure:
     for row, column in np.ndindex(counts.shape):
         if counts[row, column]:
             shade = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, counts[row, column], ha="center", va="center", color=shade, fontsize=9)
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=shade, fontsize=9)
     axes.set_xticks(CLASSES, CLASS_NAMES, rotation=45, ha="right")
     axes.set_yticks(CLASSES, CLASS_NAMES)
     axes.set(xlabel="predicted", ylabel="actual", title=f"{model}: test images by class")

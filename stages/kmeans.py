@@ -2,9 +2,10 @@
 
 The seeding (greedy k-means++, Arthur and Vassilvitskii 2007) and most of Lloyd's iterations run on the leading
 principal components, where a distance costs a sixteenth; the centroids then move to the pixels and a few exact
-iterations finish there. Projection preserves the k-means cost up to what the dropped components hold (Cohen et al. 2015,
-"Dimensionality reduction for k-means clustering and low rank approximation"), so the exact iterations start near an
-optimum of the full problem. scikit-learn does the projection, the seeding and the exact iterations; faiss the others.
+iterations finish there. Projection preserves the k-means cost up to what the dropped components hold (Cohen et al.
+2015, "Dimensionality reduction for k-means clustering and low rank approximation"), so the exact iterations start near
+an optimum of the full problem. scikit-learn does the projection, the seeding and the exact iterations; faiss the
+others.
 """
 
 from pathlib import Path
@@ -136,8 +137,8 @@ def cluster_means(X: NDArray[np.float32], cluster: NDArray[np.integer], n_cluste
     """
     sums = np.zeros((n_clusters, X.shape[1]), np.float32)
     np.add.at(sums, cluster, X)
-    sizes = np.bincount(cluster, minlength=n_clusters).astype(np.float32)
-    return sums / np.maximum(sizes, 1)[:, None]
+    sizes = np.maximum(np.bincount(cluster, minlength=n_clusters), 1)
+    return (sums / sizes[:, None]).astype(np.float32)
 
 
 def describe(kmeans: KMeans, X: NDArray[np.float32]) -> Clustering:

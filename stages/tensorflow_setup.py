@@ -32,7 +32,7 @@ def _quiet_native_stderr() -> Iterator[None]:
 
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with _quiet_native_stderr():
     import keras
     import tensorflow as tf

@@ -5,8 +5,12 @@ one-channel bottleneck dies in about a third of its runs: such a collapse is det
 from another seed.
 """
 
+# The callbacks below load TensorFlow by themselves: it has to be set up before them.
+from stages.tensorflow_setup import keras  # isort: skip
+
 import json
 import shutil
+import tempfile
 import zipfile
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +19,7 @@ from typing import Annotated
 
 import numpy as np
 from dvclive import Live
+from dvclive.keras import DVCLiveCallback
 from numpy.typing import NDArray
 from tqdm.keras import TqdmCallback
 from typer import Option
@@ -22,7 +27,6 @@ from typer import Option
 from stages.artifacts import load_images, load_labelled, replacing
 from stages.cli import InputError, run
 from stages.dataset import CLASS_NAMES, IMAGE_SHAPE, to_unit_range
-from stages.tensorflow_setup import keras
 
 MAX_RESTARTS = 3
 MIN_STEPS_PER_EPOCH = 16
@@ -116,15 +120,16 @@ def main(
     )
     pictures = load_images(images)
     labelled = load_labelled(training_set, n_images=len(pictures))
-    unfinished = history.with_name(f".{history.name}.partial")
-    network, restarts = train_until_alive(
-        to_unit_range(pictures[labelled.index]), labelled.label, settings, seed, unfinished
-    )
+    with tempfile.TemporaryDirectory() as scratch:
+        network, restarts = train_until_alive(
+            to_unit_range(pictures[labelled.index]), labelled.label, settings, seed, Path(scratch)
+        )
+        for log in sorted(Path(scratch).glob("plots/metrics/*/*.tsv")):
+            with replacing(history / log.parent.name / log.name) as temporary:
+                shutil.copyfile(log, temporary)
     save_reproducibly(network, model)
     with replacing(training) as temporary:
         temporary.write_text(json.dumps({"restarts": restarts}) + "\n")
-    shutil.rmtree(history, ignore_errors=True)
-    unfinished.rename(history)
     print(f"{architecture} network on {len(labelled.index)} images, {restarts} restarts")
 
 
@@ -141,10 +146,10 @@ def build(architecture: Architecture, precision: Precision) -> keras.Sequential:
     keras.Sequential
         From images of shape (28, 28, 1) in 0-1 to ten class scores.
     """
-    bfloat16 = precision is Precision.BFLOAT16 or (precision is Precision.AUTO and has_bfloat16())
-    keras.config.set_dtype_policy("mixed_bfloat16" if bfloat16 else "float32")
     # Layers are numbered from one in every network, so that a second one of a process is saved like the first.
     keras.utils.clear_session()
+    bfloat16 = precision is Precision.BFLOAT16 or (precision is Precision.AUTO and has_bfloat16())
+    keras.config.set_dtype_policy("mixed_bfloat16" if bfloat16 else "float32")
     layers = keras.layers
     stack = {
         # The first layer strides: most of a network's time goes where the images are largest.
@@ -153,8 +158,8 @@ def build(architecture: Architecture, precision: Precision) -> keras.Sequential:
             layers.Conv2D(64, 3, padding="same", activation="relu"),
             layers.MaxPooling2D(),
             layers.Flatten(),
-            layers.Dropout(0.5),
             layers.Dense(128, activation="relu"),
+            layers.Dropout(0.5),
             layers.Dense(len(CLASS_NAMES), activation="softmax", dtype="float32"),
         ],
         Architecture.PUBLISHED: lambda: [
@@ -235,9 +240,6 @@ def train(
     -------
     keras.Sequential
     """
-    # This import loads TensorFlow by itself, so it waits until that has been set up.
-    from dvclive.keras import DVCLiveCallback
-
     keras.utils.set_random_seed(seed)
     shuffled = np.random.default_rng(seed).permutation(len(X))
     n_validation = max(1, round(len(X) * settings.validation_fraction))
@@ -297,9 +299,10 @@ def save_reproducibly(network: keras.Sequential, path: Path) -> None:
     path : Path
         Where ``keras.models.load_model`` finds it.
     """
-    network.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    uncompiled = keras.models.clone_model(network)
+    uncompiled.set_weights(network.get_weights())
     with replacing(path) as temporary:
-        network.save(temporary)
+        uncompiled.save(temporary)
         with zipfile.ZipFile(temporary) as archive:
             parts = {part: archive.read(part) for part in sorted(archive.namelist())}
         metadata = json.loads(parts["metadata.json"])

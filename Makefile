@@ -1,0 +1,31 @@
+# The few commands a person types. PYTHON names the interpreter that .venv is made with.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: repro test lint lock
+
+# Run the stages whose inputs changed, and show the metrics.
+repro: .venv/installed
+	$(BIN)/dvc repro
+	$(BIN)/dvc metrics show --precision 4
+
+test: .venv/installed
+	$(BIN)/pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# Pin every dependency again, for every platform and Python from 3.11 on.
+lock: .venv/installed
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-emit-index-url \
+		requirements.in --output-file requirements.txt
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is older than Python 3.11: make PYTHON=python3.11 ..."; exit 1; }
+	@echo "installing requirements.txt into .venv, which takes a few minutes the first time"
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@touch $@

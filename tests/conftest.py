@@ -1,0 +1,142 @@
+"""What the tests share: the real data set, and scratch clones in which the real dvc runs on a small part of it."""
+
+import gzip
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages.download import fetch
+
+PROJECT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+
+# A run of all eight stages in seconds. float32 because "auto" depends on the processor.
+SMALL = {
+    "n_clusters": 50,
+    "download.limit": 1000,
+    "kmeans.n_components": 16,
+    "select_labels.n_labels": 40,
+    "train_logreg.max_iter": 50,
+    "train_nn.precision": "float32",
+    "train_nn.max_steps": 60,
+}
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A git and DVC repository in a folder of its own."""
+
+    path: Path
+
+    def call(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command in the clone; its output has standard error in it."""
+        done = subprocess.run(
+            command,
+            cwd=self.path,
+            env=os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"{' '.join(command)} exited with {done.returncode}\n{done.stdout}"
+        return done
+
+    def dvc(self, *arguments: str, check: bool = True) -> str:
+        return self.call("dvc", *arguments, check=check).stdout
+
+    def git(self, *arguments: str) -> str:
+        return self.call("git", *arguments).stdout
+
+    def repro(self) -> list[str]:
+        """Run ``dvc repro`` and name the stages that it executed."""
+        return executed(self.dvc("repro"))
+
+    def set_params(self, changes: dict[str, Any]) -> None:
+        """Change parameters.yaml; a dot in a name leads into a group."""
+        file = self.path / "params.yaml"
+        params = yaml.safe_load(file.read_text())
+        for name, value in changes.items():
+            *groups, key = name.split(".")
+            group = params
+            for step in groups:
+                group = group[step]
+            group[key] = value
+        file.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def metrics(self) -> dict[str, Any]:
+        return json.loads((self.path / "metrics" / "metrics.json").read_text())
+
+    def lock(self) -> dict[str, Any]:
+        return yaml.safe_load((self.path / "dvc.lock").read_text())
+
+    def copy_to(self, path: Path) -> "Clone":
+        """Copy everything, DVC's cache included."""
+        shutil.copytree(self.path, path, symlinks=True)
+        return Clone(path)
+
+
+def executed(output: str) -> list[str]:
+    """Name the stages that dvc ran, read off its output."""
+    return re.findall(r"^Running stage '(.+)':", output, re.MULTILINE)
+
+
+def clone_project(path: Path) -> Clone:
+    """Make a repository of the project's files as they are in the working tree, changes that are not committed too."""
+    tracked = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in filter(None, tracked.split("\0")):
+        if (PROJECT / name).is_file():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(PROJECT / name, path / name)
+    clone = Clone(path)
+    clone.git("init", "--quiet", "--initial-branch=main")
+    clone.git("config", "user.name", "A. Tester")
+    clone.git("config", "user.email", "tester@example.com")
+    clone.git("add", "--all")
+    clone.git("commit", "--quiet", "--message", "The project as it is")
+    return clone
+
+
+@pytest.fixture(scope="session")
+def idx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The four real IDX files, two of them gzipped."""
+    folder = tmp_path_factory.mktemp("idx")
+    for name, content in fetch("auto").items():
+        if name.startswith("t10k"):
+            (folder / f"{name}.gz").write_bytes(gzip.compress(content, compresslevel=1))
+        else:
+            (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory, idx_folder: Path) -> Clone:
+    """A clone in which the small pipeline has run once and its results are committed. Tests work on copies of it."""
+    clone = clone_project(tmp_path_factory.mktemp("small_run") / "clone")
+    clone.set_params(SMALL | {"download.source": str(idx_folder)})
+    clone.repro()
+    clone.git("add", "--all")
+    clone.git("commit", "--quiet", "--message", "A small run")
+    return clone
+
+
+@pytest.fixture
+def clone(small_run: Clone, tmp_path: Path) -> Clone:
+    """A copy of the small run, to change at will."""
+    return small_run.copy_to(tmp_path / "clone")

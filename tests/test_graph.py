@@ -1,0 +1,78 @@
+"""The graph is the proof: what no edge leads to, no stage can read."""
+
+import ast
+import re
+
+import pytest
+import yaml
+
+from tests.conftest import PROJECT
+
+STAGES = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+MAY_READ_TRAIN_LABELS = {"select-labels", "evaluate"}
+MAY_READ_TEST_LABELS = {"evaluate"}
+# A command line's looks cannot change what a stage computes.
+WITHOUT_EFFECT_ON_RESULTS = {"stages/cli.py", "stages/__init__.py"}
+
+
+def outputs(stage: dict) -> set[str]:
+    listed = stage.get("outs", []) + stage.get("metrics", []) + stage.get("plots", [])
+    return {out if isinstance(out, str) else next(iter(out)) for out in listed}
+
+
+def imported_modules(path: str) -> set[str]:
+    """The project's own files that a module needs, itself included."""
+    found, waiting = set(), [path]
+    while waiting:
+        module = waiting.pop()
+        found.add(module)
+        names = [
+            f"{node.module.replace('.', '/')}.py"
+            for node in ast.walk(ast.parse((PROJECT / module).read_text()))
+            if isinstance(node, ast.ImportFrom) and node.module
+        ]
+        waiting += [name for name in names if (PROJECT / name).is_file() and name not in found]
+    return found
+
+
+def test_the_stages_are_those_of_the_design() -> None:
+    assert list(STAGES) == [
+        "download",
+        "kmeans",
+        "featurize",
+        "select-labels",
+        "propagate",
+        "train-logreg",
+        "train-nn",
+        "evaluate",
+    ]
+
+
+def test_labels_reach_only_the_stages_that_may_read_them() -> None:
+    readers = {
+        labels: {name for name, stage in STAGES.items() if f"data/{labels}.npy" in stage.get("deps", [])}
+        for labels in ("train_labels", "test_labels")
+    }
+    assert readers == {"train_labels": MAY_READ_TRAIN_LABELS, "test_labels": MAY_READ_TEST_LABELS}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_command_names_exactly_its_inputs_and_outputs(name: str) -> None:
+    stage = STAGES[name]
+    named = set(re.findall(r"(?:data|models|metrics)/[\w./-]+", stage["cmd"]))
+    read = {dep for dep in stage.get("deps", []) if not dep.startswith("stages/")}
+    written = outputs(stage)
+    folders = {name for name in named if any(out.startswith(f"{name}/") for out in written)}
+    assert named - folders == read | {out for out in written if not any(out.startswith(f"{name}/") for name in folders)}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_the_code_that_can_change_its_result_and_no_other(name: str) -> None:
+    needed = imported_modules(f"stages/{name.replace('-', '_')}.py") - WITHOUT_EFFECT_ON_RESULTS
+    assert {dep for dep in STAGES[name]["deps"] if dep.startswith("stages/")} == needed
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_module_holds_no_path(name: str) -> None:
+    source = (PROJECT / f"stages/{name.replace('-', '_')}.py").read_text()
+    assert not re.findall(r"[\"'](?:\.\./)*(?:data|models|metrics)/", source)

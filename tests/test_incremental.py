@@ -1,0 +1,75 @@
+"""A parameter change reruns the stages that it reaches, and no other; changing it back reruns none."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import PROJECT, Clone, executed
+
+FROM_KMEANS = {"kmeans", "featurize", "select-labels", "propagate", "train-logreg", "train-nn", "evaluate"}
+TRAIN_NN = {"train-nn", "evaluate"}
+TRAIN_LOGREG = {"train-logreg", "evaluate"}
+
+# Parameter, another value, the stages that rerun. A stage whose inputs turn out the same is not reached: the small
+# run buys representatives, so n_labels reruns select-labels alone, and pixels do not depend on the clustering, so
+# train-logreg reruns for a new training set, not for new features.
+RERUNS: list[tuple[str, Any, set[str]]] = [
+    ("seed", 7, FROM_KMEANS),
+    ("n_clusters", 60, FROM_KMEANS),
+    ("percentile", 50, {"propagate"} | TRAIN_LOGREG | TRAIN_NN),
+    ("download.source", "auto", {"download"}),
+    ("download.limit", 900, {"download"} | FROM_KMEANS),
+    ("kmeans.n_components", 8, FROM_KMEANS),
+    ("kmeans.n_iter_components", 1, FROM_KMEANS),
+    ("kmeans.n_iter_pixels", 1, FROM_KMEANS),
+    ("featurize.representation", "distances", {"featurize"} | TRAIN_LOGREG),
+    ("select_labels.strategy", "random", {"select-labels", "propagate"} | TRAIN_LOGREG | TRAIN_NN),
+    ("select_labels.n_labels", 30, {"select-labels"}),
+    ("train_logreg.C", 1.0, TRAIN_LOGREG),
+    ("train_logreg.max_iter", 5, TRAIN_LOGREG),
+    ("train_nn.architecture", "published", TRAIN_NN),
+    ("train_nn.precision", "bfloat16", TRAIN_NN),
+    ("train_nn.batch_size", 8, TRAIN_NN),
+    ("train_nn.learning_rate", 0.001, TRAIN_NN),
+    ("train_nn.schedule", "constant", TRAIN_NN),
+    ("train_nn.max_epochs", 1, TRAIN_NN),
+    ("train_nn.max_steps", 20, TRAIN_NN),
+    # With a huge patience nothing changes but the parameter, so the same network comes out and evaluate is spared.
+    ("train_nn.patience", 1000, {"train-nn"}),
+    ("train_nn.validation_fraction", 0.3, TRAIN_NN),
+]
+
+
+def flatten(params: dict[str, Any], prefix: str = "") -> list[str]:
+    return [
+        name
+        for key, value in params.items()
+        for name in (flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"])
+    ]
+
+
+def test_every_parameter_has_a_row() -> None:
+    params = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    assert [name for name, _, _ in RERUNS] == flatten(params)
+
+
+@pytest.mark.parametrize(("name", "value", "stages"), RERUNS, ids=[name for name, _, _ in RERUNS])
+def test_a_change_reruns_what_it_reaches(clone: Clone, name: str, value: Any, stages: set[str]) -> None:
+    before = (clone.path / "params.yaml").read_text()
+    clone.set_params({name: value})
+    assert set(clone.repro()) == stages
+
+    (clone.path / "params.yaml").write_text(before)
+    assert clone.repro() == []
+    assert clone.git("status", "--porcelain") == ""
+
+
+def test_an_experiment_starts_where_its_parameter_enters(clone: Clone) -> None:
+    ran = executed(clone.dvc("exp", "run", "-S", "percentile=50"))
+    assert sorted(ran) == ["evaluate", "propagate", "train-logreg", "train-nn"]
+
+
+def test_nothing_changed_runs_nothing(clone: Clone) -> None:
+    assert clone.repro() == []
+    assert "up to date" in clone.dvc("status")
