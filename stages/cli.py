@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import typer
+from pydantic import ValidationError
 
 
 class InputError(ValueError):
@@ -28,10 +29,17 @@ def run(stage: Callable[..., None]) -> None:
         With status 2 and one line on standard error when an option or an input file is not usable.
     """
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(context_settings={"token_normalize_func": lambda token: token.replace("_", "-")})(stage)
+    app.command(context_settings={"token_normalize_func": lambda token: token.replace("-", "_")})(stage)
     name = Path(sys.argv[0]).stem.replace("_", "-")
     try:
         app(standalone_mode=False)
+    except typer.BadParameter as error:
+        # Typer says what is allowed, by pydantic; the value that was seen and the name in params.yaml are added here.
+        if error.param is not None:
+            error.param_hint = error.param.name
+        message, invalid = error.format_message(), error.__cause__
+        seen = repr(invalid.errors()[0]["input"]) if isinstance(invalid, ValidationError) else ""
+        _stop(name, message if seen in message else f"{message}, not {seen}")
     except typer.TyperException as error:
         _stop(name, error.format_message())
     except (InputError, OSError) as error:

@@ -18,14 +18,14 @@ from stages.cli import InputError, run
 def main(
     features: Annotated[Path, Option()],
     training_set: Annotated[Path, Option()],
-    c: Annotated[float, Option("--C", min=1e-6, help="inverse of the regularisation strength")],
+    C: Annotated[float, Option("--C", min=1e-6, help="inverse of the regularisation strength")],
     max_iter: Annotated[int, Option(min=1)],
     seed: Annotated[int, Option(min=0, max=2**31 - 1)],
     model: Annotated[Path, Option()],
 ) -> None:
     rows = load_features(features)
     labelled = load_labelled(training_set, n_images=len(rows))
-    classifier = train(rows[labelled.index], labelled.label, C=c, max_iter=max_iter, seed=seed)
+    classifier = train(rows[labelled.index], labelled.label, C=C, max_iter=max_iter, seed=seed)
     with replacing(model) as temporary:
         joblib.dump(classifier, temporary)
     print(

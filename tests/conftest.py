@@ -63,7 +63,7 @@ class Clone:
         return executed(self.dvc("repro"))
 
     def set_params(self, changes: dict[str, Any]) -> None:
-        """Change parameters.yaml; a dot in a name leads into a group."""
+        """Change params.yaml; a dot in a name leads into a group."""
         file = self.path / "params.yaml"
         params = yaml.safe_load(file.read_text())
         for name, value in changes.items():

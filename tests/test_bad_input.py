@@ -9,17 +9,17 @@ from tests.conftest import Clone
 
 # Parameter, bad value, what the line must say.
 BAD: list[tuple[str, Any, list[str]]] = [
-    ("percentile", 150, ["propagate:", "percentile", "150", "0<=x<=100"]),
-    ("percentile", -1, ["propagate:", "percentile", "-1", "0<=x<=100"]),
-    ("n_clusters", 0, ["kmeans:", "n-clusters", "0", "x>=1"]),
+    ("percentile", 150, ["propagate:", "percentile", "'150'", "less than or equal to 100"]),
+    ("percentile", -1, ["propagate:", "percentile", "'-1'", "greater than or equal to 0"]),
+    ("n_clusters", 0, ["kmeans:", "n_clusters", "'0'", "greater than or equal to 1"]),
     ("n_clusters", 1001, ["kmeans:", "n_clusters", "1001", "1 to 1000"]),
-    ("n_clusters", "many", ["kmeans:", "n-clusters", "many", "integer"]),
-    ("select_labels.strategy", "best", ["select-labels:", "strategy", "best", "representative", "random", "first"]),
-    ("select_labels.n_labels", 2.5, ["select-labels:", "n-labels", "2.5", "integer"]),
-    ("kmeans.n_iter_pixles", 3, ["kmeans:", "n-iter-pixles", "n-iter-pixels"]),
-    ("featurize.representation", "pixel", ["featurize:", "representation", "pixel", "distances"]),
-    ("train_logreg.C", 0, ["train-logreg:", "--C", "0", "x>=1e-06"]),
-    ("train_nn.architecture", "huge", ["train-nn:", "architecture", "huge", "compact", "published"]),
+    ("n_clusters", "many", ["kmeans:", "n_clusters", "'many'", "valid integer"]),
+    ("select_labels.strategy", "best", ["select-labels:", "strategy", "'best'", "representative", "random", "first"]),
+    ("select_labels.n_labels", 2.5, ["select-labels:", "n_labels", "'2.5'", "valid integer"]),
+    ("kmeans.n_iter_pixles", 3, ["kmeans:", "n_iter_pixles", "n_iter_pixels"]),
+    ("featurize.representation", "pixel", ["featurize:", "representation", "'pixel'", "pixels", "distances"]),
+    ("train_logreg.C", 0, ["train-logreg:", "C", "'0'", "greater than or equal to 0.000001"]),
+    ("train_nn.architecture", "huge", ["train-nn:", "architecture", "'huge'", "compact", "published"]),
     ("download.limit", "half", ["download:", "limit", "half", "60 to 60000"]),
     ("download.source", "/no/such/folder", ["download:", "source", "/no/such/folder", "auto"]),
 ]
@@ -48,8 +48,16 @@ def test_a_bad_value_is_named_in_one_line(clone: Clone, name: str, value: Any, s
     assert clone.git("status", "--porcelain") == ""
 
 
+def test_a_misspelt_name_is_missed_where_it_is_used(clone: Clone) -> None:
+    params = clone.path / "params.yaml"
+    params.write_text(params.read_text().replace("percentile:", "percentil:"))
+    done = clone.call("dvc", "repro", check=False)
+    assert done.returncode != 0
+    assert "ERROR: failed to parse 'stages.propagate.cmd' in 'dvc.yaml': Could not find 'percentile'" in done.stdout
+
+
 def test_a_misspelt_parameter_on_the_command_line_is_refused(clone: Clone) -> None:
     done = clone.call("dvc", "exp", "run", "-S", "percentil=50", check=False)
     assert done.returncode != 0
     assert "Traceback" not in done.stdout
-    assert "percentil" in done.stdout
+    assert "Could not override 'percentil'" in done.stdout

@@ -1,0 +1,74 @@
+"""The clustering is a scikit-learn model that holds together, and as good as scikit-learn's own."""
+
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.cluster import KMeans
+
+from stages.artifacts import Clustering
+from stages.dataset import to_pixel_vectors
+from stages.download import read_idx, read_verified
+from stages.kmeans import describe, fit_kmeans
+from tests.conftest import Clone
+
+N_CLUSTERS = 60
+
+
+@pytest.fixture(scope="module")
+def pixels(idx_folder: Path) -> np.ndarray:
+    return to_pixel_vectors(read_idx(read_verified(idx_folder, "train-images-idx3-ubyte"))[:3000])
+
+
+@pytest.fixture(scope="module")
+def kmeans(pixels: np.ndarray) -> KMeans:
+    return fit_kmeans(pixels, N_CLUSTERS, n_components=48, n_iter_components=20, n_iter_pixels=5, seed=42)
+
+
+@pytest.fixture(scope="module")
+def clustering(pixels: np.ndarray, kmeans: KMeans) -> Clustering:
+    return describe(kmeans, pixels)
+
+
+def test_every_image_is_in_the_cluster_of_its_nearest_centroid(
+    pixels: np.ndarray, kmeans: KMeans, clustering: Clustering
+) -> None:
+    distances = kmeans.transform(pixels)
+    assert distances.shape == (len(pixels), N_CLUSTERS)
+    np.testing.assert_allclose(clustering.distance_to_centroid, distances.min(axis=1), rtol=1e-4)
+    np.testing.assert_array_equal(clustering.cluster, distances.argmin(axis=1))
+
+
+def test_the_inertia_is_the_sum_of_squared_distances(kmeans: KMeans, clustering: Clustering) -> None:
+    assert kmeans.inertia_ == pytest.approx((clustering.distance_to_centroid.astype(float) ** 2).sum(), rel=1e-4)
+
+
+def test_a_representative_is_the_member_nearest_the_centroid(clustering: Clustering) -> None:
+    for cluster, image in enumerate(clustering.representative):
+        members = np.flatnonzero(clustering.cluster == cluster)
+        assert image in members
+        assert clustering.distance_to_centroid[image] == clustering.distance_to_centroid[members].min()
+
+
+def test_it_is_as_good_as_scikit_learn_from_one_start(pixels: np.ndarray, kmeans: KMeans) -> None:
+    peer = KMeans(N_CLUSTERS, n_init=1, random_state=42).fit(pixels)
+    assert kmeans.inertia_ <= 1.01 * peer.inertia_
+
+
+def test_as_many_clusters_as_images(pixels: np.ndarray) -> None:
+    kmeans = fit_kmeans(pixels[:30], 30, n_components=48, n_iter_components=5, n_iter_pixels=2, seed=0)
+    assert sorted(describe(kmeans, pixels[:30]).representative) == list(range(30))
+
+
+def test_an_empty_cluster_has_no_representative(pixels: np.ndarray) -> None:
+    far = np.full((1, pixels.shape[1]), 100, np.float32)
+    model = KMeans(2, init=np.concatenate([pixels[:1], far]), n_init=1, max_iter=1).fit(pixels[:10])
+    model.labels_ = np.zeros(10, np.int32)
+    assert describe(model, pixels[:10]).representative[1] == -1
+
+
+def test_the_file_serves_a_scikit_learn_user(small_run: Clone) -> None:
+    model = joblib.load(small_run.path / "models" / "kmeans.joblib")
+    images = np.load(small_run.path / "data" / "test_images.npy")
+    assert model.transform(to_pixel_vectors(images)).shape == (len(images), 50)

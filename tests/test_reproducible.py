@@ -1,0 +1,79 @@
+"""The same inputs give the same bytes, and what a kill leaves behind is never taken for a result."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import BIN, SMALL, Clone, clone_project
+
+
+def test_two_runs_in_two_clones_write_the_same_bytes(small_run: Clone, idx_folder: Path, tmp_path: Path) -> None:
+    other = clone_project(tmp_path / "elsewhere")
+    other.set_params(SMALL | {"download.source": str(idx_folder)})
+    assert len(other.repro()) == 8
+    assert other.lock() == small_run.lock()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "stage", "first_output", "and_dvc"),
+    [
+        ("seed", 7, "kmeans", "models/kmeans.joblib", False),
+        ("percentile", 50, "train_nn", "metrics/plots/nn_history/eval/accuracy.tsv", False),
+        ("percentile", 50, "train_nn", "metrics/plots/nn_history/eval/accuracy.tsv", True),
+    ],
+    ids=["kmeans", "train-nn", "train-nn and dvc"],
+)
+def test_a_killed_stage_leaves_nothing_that_counts(
+    clone: Clone, name: str, value: int, stage: str, first_output: str, and_dvc: bool
+) -> None:
+    """Kill a stage when the first of its outputs stands and the others do not."""
+    clone.set_params({name: value})
+    running = subprocess.Popen(
+        ["dvc", "repro"],
+        cwd=clone.path,
+        env=os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    worker = wait_for_output(running.pid, stage, clone.path / first_output)
+    if and_dvc:
+        os.killpg(running.pid, signal.SIGKILL)
+    else:
+        worker.kill()
+    assert running.wait(timeout=60) != 0
+
+    ran = clone.repro()
+    assert stage.replace("_", "-") in ran
+    assert clone.repro() == []
+    assert "up to date" in clone.dvc("status")
+    assert not list(clone.path.glob("[!.]*/**/*.partial*"))
+
+
+def wait_for_output(dvc_pid: int, stage: str, output: Path, seconds: float = 180) -> psutil.Process:
+    """Return the process of a running stage at the moment when one of its outputs appears."""
+    deadline = time.monotonic() + seconds
+    worker = None
+    while time.monotonic() < deadline:
+        worker = worker or find_worker(dvc_pid, stage)
+        # dvc removes the outputs of the run before when it starts a stage.
+        if worker is not None and output.exists():
+            return worker
+        time.sleep(0.001 if worker else 0.05)
+    raise TimeoutError(f"{stage} wrote no {output} within {seconds} s")
+
+
+def find_worker(dvc_pid: int, stage: str) -> psutil.Process | None:
+    for child in psutil.Process(dvc_pid).children(recursive=True):
+        try:
+            if f"stages.{stage}" in child.cmdline():
+                return child
+        except psutil.Error:
+            continue
+    return None

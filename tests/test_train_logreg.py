@@ -1,0 +1,32 @@
+"""Logistic regression learns, and says what it cannot learn from."""
+
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+
+from stages.cli import InputError
+from stages.dataset import to_pixel_vectors
+from stages.download import read_idx, read_verified
+from stages.train_logreg import train
+from tests.conftest import Clone
+
+
+def test_it_learns_from_real_images(idx_folder: Path) -> None:
+    images = to_pixel_vectors(read_idx(read_verified(idx_folder, "train-images-idx3-ubyte"))[:4000])
+    labels = read_idx(read_verified(idx_folder, "train-labels-idx1-ubyte"))[:4000]
+    model = train(images[:3000], labels[:3000], C=0.1, max_iter=100, seed=0)
+    assert model.coef_.shape == (10, 784)
+    assert model.score(images[3000:], labels[3000:]) > 0.78
+
+
+def test_one_class_is_too_few() -> None:
+    with pytest.raises(InputError, match="1 class, allowed are 2 or more"):
+        train(np.zeros((5, 784), np.float32), np.full(5, 3, np.uint8), C=0.1, max_iter=10, seed=0)
+
+
+def test_the_file_serves_a_scikit_learn_user(small_run: Clone) -> None:
+    model = joblib.load(small_run.path / "models" / "logreg.joblib")
+    features = np.load(small_run.path / "data" / "test_features.npy")
+    assert set(model.predict(features)) <= set(range(10))

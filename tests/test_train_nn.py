@@ -1,0 +1,122 @@
+"""The networks are those promised, a collapse is noticed and mended, and a file depends on the network alone."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages import train_nn
+from stages.cli import InputError
+from stages.dataset import to_unit_range
+from stages.download import read_idx, read_verified
+from stages.tensorflow_setup import keras
+from stages.train_nn import Architecture, Precision, Schedule, Settings, build, save_reproducibly, train_until_alive
+from tests.conftest import Clone
+
+SETTINGS = Settings(
+    architecture=Architecture.COMPACT,
+    precision=Precision.FLOAT32,
+    batch_size=64,
+    learning_rate=0.002,
+    schedule=Schedule.COSINE,
+    max_epochs=20,
+    max_steps=300,
+    patience=10,
+    validation_fraction=0.1,
+)
+
+
+@pytest.fixture(scope="module")
+def images(idx_folder: Path) -> np.ndarray:
+    return to_unit_range(read_idx(read_verified(idx_folder, "train-images-idx3-ubyte"))[:2000])
+
+
+@pytest.fixture(scope="module")
+def labels(idx_folder: Path) -> np.ndarray:
+    return read_idx(read_verified(idx_folder, "train-labels-idx1-ubyte"))[:2000]
+
+
+def forward_multiplications(network: keras.Sequential) -> int:
+    """Count the multiplications of one image's way through the network."""
+    count = 0
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            count += np.prod(layer.output.shape[1:3]) * np.prod(layer.kernel.shape)
+        elif isinstance(layer, keras.layers.Dense):
+            count += np.prod(layer.kernel.shape)
+    return int(count)
+
+
+@pytest.mark.parametrize("architecture", Architecture)
+def test_a_network_has_seven_layers(architecture: Architecture) -> None:
+    assert len(build(architecture, Precision.FLOAT32).layers) == 7
+
+
+def test_the_published_network_is_the_published_one() -> None:
+    assert build(Architecture.PUBLISHED, Precision.FLOAT32).count_params() == 124_491
+
+
+def test_the_compact_network_costs_at_most_an_eighth() -> None:
+    compact, published = (forward_multiplications(build(a, Precision.FLOAT32)) for a in Architecture)
+    assert 8 * compact <= published
+
+
+def test_it_learns_and_keeps_the_best_epoch(images: np.ndarray, labels: np.ndarray, tmp_path: Path) -> None:
+    network, restarts = train_until_alive(images, labels, SETTINGS, seed=1, history=tmp_path)
+    assert restarts == 0
+    assert network.predict(images, verbose=0).shape == (2000, 10)
+    assert (network.predict(images, verbose=0).argmax(axis=1) == labels).mean() > 0.85
+    losses = np.loadtxt(tmp_path / "plots" / "metrics" / "eval" / "loss.tsv", skiprows=1)[:, 1]
+    held_out = np.random.default_rng(int(np.random.SeedSequence((1, 0)).generate_state(1)[0])).permutation(2000)[:200]
+    network.compile(loss="sparse_categorical_crossentropy")
+    kept_loss = network.evaluate(images[held_out], labels[held_out], verbose=0, return_dict=True)["loss"]
+    assert kept_loss == pytest.approx(losses.min(), rel=1e-3)
+
+
+def test_a_network_that_keeps_collapsing_is_an_error(images: np.ndarray, labels: np.ndarray, tmp_path: Path) -> None:
+    # At this rate the first step kills every unit of the published network's one-channel layer.
+    deadly = replace(SETTINGS, architecture=Architecture.PUBLISHED, learning_rate=1.0, schedule=Schedule.CONSTANT)
+    deadly = replace(deadly, max_steps=8, max_epochs=1)
+    with pytest.raises(InputError, match="the published network collapsed to one class in 4 attempts"):
+        train_until_alive(images[:256], labels[:256], deadly, seed=1, history=tmp_path)
+
+
+def test_a_collapse_starts_again_from_another_seed(
+    images: np.ndarray, labels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds = []
+    learn, short = train_nn.train, replace(SETTINGS, max_steps=16, max_epochs=1)
+
+    def train_badly_twice(*args: object) -> keras.Sequential:
+        seeds.append(args[3])
+        network = learn(*args)  # type: ignore[arg-type]
+        if len(seeds) <= 2:
+            network.set_weights([np.zeros_like(weights) for weights in network.get_weights()])
+        return network
+
+    monkeypatch.setattr(train_nn, "train", train_badly_twice)
+    _, restarts = train_until_alive(images[:256], labels[:256], short, seed=1, history=tmp_path)
+    assert restarts == 2
+    assert len(set(seeds)) == 3
+
+
+def test_one_class_is_too_few(images: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="1 class, allowed are 2 or more"):
+        train_until_alive(images[:9], np.full(9, 3, np.uint8), SETTINGS, seed=1, history=tmp_path)
+
+
+def test_the_same_training_gives_the_same_file(images: np.ndarray, labels: np.ndarray, tmp_path: Path) -> None:
+    short = replace(SETTINGS, max_steps=32)
+    for name in ("one.keras", "other.keras"):
+        network, _ = train_until_alive(images[:512], labels[:512], short, seed=3, history=tmp_path / name[:-6])
+        save_reproducibly(network, tmp_path / name)
+    assert (tmp_path / "one.keras").read_bytes() == (tmp_path / "other.keras").read_bytes()
+    loaded = keras.models.load_model(tmp_path / "one.keras")
+    np.testing.assert_array_equal(loaded.predict(images[:50], verbose=0), network.predict(images[:50], verbose=0))
+
+
+def test_the_file_serves_a_keras_user(small_run: Clone) -> None:
+    model = keras.models.load_model(small_run.path / "models" / "nn.keras")
+    images = to_unit_range(np.load(small_run.path / "data" / "test_images.npy"))
+    assert model.predict(images, verbose=0).shape == (len(images), 10)
