@@ -10,7 +10,7 @@ repro: .venv/installed
 	$(BIN)/dvc metrics show --precision 4
 
 test: .venv/installed
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto
 
 lint: .venv/installed
 	$(BIN)/ruff check

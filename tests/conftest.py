@@ -86,6 +86,14 @@ class Clone:
         return Clone(path)
 
 
+def leaves(params: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested parameters or metrics to one level, names joined by dots."""
+    found: dict[str, Any] = {}
+    for key, value in params.items():
+        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
 def executed(output: str) -> list[str]:
     """Name the stages that dvc ran, read off its output."""
     return re.findall(r"^Running stage '(.+)':", output, re.MULTILINE)

@@ -1,7 +1,6 @@
 """The metrics are those promised, and mean what they say."""
 
 import csv
-from typing import Any
 
 import joblib
 import numpy as np
@@ -9,15 +8,11 @@ import pytest
 
 from stages.artifacts import LabelledImages
 from stages.evaluate import grade_labels
-from tests.conftest import Clone
-
-
-def flatten(metrics: dict[str, Any]) -> set[str]:
-    return {f"{group}.{key}" for group, values in metrics.items() for key in values}
+from tests.conftest import Clone, leaves
 
 
 def test_the_metrics_have_exactly_these_keys(small_run: Clone) -> None:
-    assert flatten(small_run.metrics()) == {
+    assert set(leaves(small_run.metrics())) == {
         *("labels.bought", "labels.trained_on", "propagation.accuracy", "propagation.coverage"),
         *("logreg.accuracy", "logreg.macro_f1", "nn.accuracy", "nn.macro_f1", "nn.restarts"),
     }

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import PROJECT, Clone, executed
+from tests.conftest import PROJECT, Clone, executed, leaves
 
 FROM_KMEANS = {"kmeans", "featurize", "select-labels", "propagate", "train-logreg", "train-nn", "evaluate"}
 TRAIN_NN = {"train-nn", "evaluate"}
@@ -41,17 +41,9 @@ RERUNS: list[tuple[str, Any, set[str]]] = [
 ]
 
 
-def flatten(params: dict[str, Any], prefix: str = "") -> list[str]:
-    return [
-        name
-        for key, value in params.items()
-        for name in (flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"])
-    ]
-
-
 def test_every_parameter_has_a_row() -> None:
     params = yaml.safe_load((PROJECT / "params.yaml").read_text())
-    assert [name for name, _, _ in RERUNS] == flatten(params)
+    assert [name for name, _, _ in RERUNS] == list(leaves(params))
 
 
 @pytest.mark.parametrize(("name", "value", "stages"), RERUNS, ids=[name for name, _, _ in RERUNS])
