@@ -118,7 +118,8 @@ def fit_kmeans(
             random_state=seed,
         ).fit(X)
         progress.update()
-    return kmeans
+    # The start has served: it would only double the size of the model's file.
+    return kmeans.set_params(init="k-means++")
 
 
 def cluster_means(X: NDArray[np.float32], cluster: NDArray[np.integer], n_clusters: int) -> NDArray[np.float32]:
