@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: repro test lint lock
+.PHONY: repro test lint bench lock
 
 # Run the stages whose inputs changed, and show the metrics.
 repro: .venv/installed
@@ -16,6 +16,11 @@ lint: .venv/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Measure speed and memory beside the peers: every case, which takes hours, or one: make bench CASE=kmeans
+bench: .venv/installed
+	$(BIN)/dvc repro download
+	$(BIN)/python -m benchmarks $(if $(CASE),--case $(CASE))
 
 # Pin every dependency again, for every platform and Python from 3.11 on.
 lock: .venv/installed

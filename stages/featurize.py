@@ -6,7 +6,7 @@ from typing import Annotated
 
 import joblib
 import numpy as np
-from numpy.lib.format import open_memmap
+from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from tqdm import tqdm
@@ -38,13 +38,12 @@ def main(
     for source, destination in ((train_images, train_features), (test_images, test_features)):
         images = load_images(source)
         n_features = kmeans.n_clusters if representation is Representation.DISTANCES else images[0].size
-        with replacing(destination) as temporary:
-            # Filled chunk by chunk on disk: at 2000 centroids the whole would not fit in a small machine's memory.
-            features = open_memmap(temporary, "w+", np.float32, (len(images), n_features))
+        with replacing(destination) as temporary, temporary.open("wb") as file:
+            # Written chunk by chunk: at 2000 centroids the whole would not fit in a small machine's memory.
+            write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (len(images), n_features)})
             for start in tqdm(range(0, len(images), ROWS_AT_ONCE), desc=destination.stem, unit="chunk"):
                 rows = slice(start, start + ROWS_AT_ONCE)
-                features[rows] = featurize(images[rows], representation, kmeans)
-            features.flush()
+                file.write(featurize(images[rows], representation, kmeans).astype("<f4", copy=False).data)
 
 
 def featurize(images: NDArray[np.uint8], representation: Representation, kmeans: KMeans) -> NDArray[np.float32]:

@@ -91,7 +91,9 @@ def fit_kmeans(
         progress.update()
 
         progress.set_description("k-means++ on the components")
-        centroids, _ = kmeans_plusplus(components, n_clusters, random_state=seed)
+        # scikit-learn would turn float32 into float64 again at every draw; columns in one piece make them faster still.
+        seeding = components.astype(np.float64, order="F")
+        _, chosen = kmeans_plusplus(seeding, n_clusters, random_state=seed)
         progress.update()
 
         progress.set_description("Lloyd's iterations on the components")
@@ -104,7 +106,7 @@ def fit_kmeans(
             max_points_per_centroid=len(X),
             min_points_per_centroid=1,
         )
-        lloyd.train(components, init_centroids=centroids)
+        lloyd.train(components, init_centroids=components[chosen])
         _, nearest = lloyd.index.search(components, 1)
         progress.update()
 

@@ -1,4 +1,9 @@
-"""Train multinomial logistic regression on the features of the training set."""
+"""Train multinomial logistic regression on the features of the training set, fast: on its principal components.
+
+Centring takes away the direction that makes the problem ill-conditioned, the components that are left out hold little
+but noise, and shrinking the leading ones evens out what remains: L-BFGS needs a fraction of the iterations, and each
+costs a fraction. The coefficients are turned back, so the model answers for features as they are.
+"""
 
 import warnings
 from pathlib import Path
@@ -7,12 +12,18 @@ from typing import Annotated
 import joblib
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from typer import Option
 
 from stages.artifacts import load_features, load_labelled, replacing
 from stages.cli import InputError, run
+
+N_COMPONENTS = 300
+# A component of this variance is shrunk to 1 / sqrt(2), and one of less hardly at all. In squared pixel units: small
+# beside the leading components of pixels and of distances, large beside the hundredth.
+SHRUNK_VARIANCE = 10.0
 
 
 def main(
@@ -41,7 +52,7 @@ def train(X: NDArray[np.float32], y: NDArray[np.uint8], *, C: float, max_iter: i
     X : ndarray of shape (n_samples, n_features), float32
     y : ndarray of shape (n_samples,), uint8
     C : float
-        Inverse of the regularisation strength, greater than 0.
+        Inverse of the regularisation strength, greater than 0, which the shrinking raises along leading components.
     max_iter : int
         L-BFGS iterations at most. Stopping short of convergence is a choice here, not a mistake: it costs no accuracy.
     seed : int
@@ -50,6 +61,7 @@ def train(X: NDArray[np.float32], y: NDArray[np.uint8], *, C: float, max_iter: i
     Returns
     -------
     sklearn.linear_model.LogisticRegression
+        For rows like those of ``X``.
 
     Raises
     ------
@@ -58,9 +70,16 @@ def train(X: NDArray[np.float32], y: NDArray[np.uint8], *, C: float, max_iter: i
     """
     if len(np.unique(y)) < 2:
         raise InputError(f"the training set has {len(np.unique(y))} class, allowed are 2 or more: buy more labels")
+    components = PCA(min(N_COMPONENTS, *X.shape), svd_solver="covariance_eigh").fit(X)
+    rotation = components.components_.T / np.sqrt(1 + components.explained_variance_ / SHRUNK_VARIANCE)
+    classifier = LogisticRegression(C=C, max_iter=max_iter, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return LogisticRegression(C=C, max_iter=max_iter, random_state=seed).fit(X, y)
+        classifier.fit(X @ rotation - components.mean_ @ rotation, y)
+    classifier.coef_ = classifier.coef_ @ rotation.T
+    classifier.intercept_ = classifier.intercept_ - classifier.coef_ @ components.mean_
+    classifier.n_features_in_ = X.shape[1]
+    return classifier
 
 
 if __name__ == "__main__":

@@ -1,0 +1,61 @@
+"""The charts of metrics/bench.csv: a bar for each system of each comparison, and the growth of time and memory."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from benchmarks.common import PROJECT
+from stages.artifacts import replacing
+
+FOLDER = PROJECT / "metrics" / "plots"
+
+
+def draw(table: pd.DataFrame) -> None:
+    """Write metrics/plots/bench.png and, where it was measured, metrics/plots/scaling.png.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns ``case,system,seconds,peak_mb,quality``.
+    """
+    scaling = table["case"].str.startswith("scaling-")
+    for name, rows, draw_rows in (
+        ("bench", table[~scaling], draw_comparisons),
+        ("scaling", table[scaling], draw_scaling),
+    ):
+        if len(rows):
+            with replacing(FOLDER / f"{name}.png") as temporary:
+                draw_rows(rows).savefig(temporary, metadata={"Software": None})
+
+
+def draw_comparisons(table: pd.DataFrame) -> Figure:
+    """Draw the seconds of each system, a panel for each case; the first system of a case is the darker bar."""
+    cases = list(table.groupby("case", sort=False))
+    heights = [len(rows) + 1 for _, rows in cases]
+    figure = Figure(figsize=(10, 0.33 * sum(heights)), layout="constrained")
+    for axes, (case, rows) in zip(
+        figure.subplots(len(cases), height_ratios=heights, squeeze=False)[:, 0], cases, strict=True
+    ):
+        bars = axes.barh(rows["system"], rows["seconds"], color=["tab:blue"] + ["lightsteelblue"] * (len(rows) - 1))
+        labels = [f"{row.seconds:.4g} s, {row.peak_mb:.0f} MB, {row.quality}" for row in rows.itertuples()]
+        axes.bar_label(bars, labels, padding=3, fontsize=8)
+        axes.invert_yaxis()
+        axes.set(xlim=(0, 1.6 * max(rows["seconds"].max(), 0.01)), xticks=[])
+        axes.set_title(case, loc="left", fontsize=10)
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
+    figure.supxlabel("seconds, peak memory and quality; each panel has its own scale", fontsize=9)
+    return figure
+
+
+def draw_scaling(table: pd.DataFrame) -> Figure:
+    """Draw seconds and peak memory over the number of images, a line for each stage and growth of k."""
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    for axes, column, label in zip(figure.subplots(1, 2), ("seconds", "peak_mb"), ("seconds", "peak MB"), strict=True):
+        for case, rows in table.groupby("case", sort=False):
+            style = "--" if str(case).endswith("k-growing") else "-"
+            axes.plot(
+                rows["system"].astype(int), rows[column], style, marker="o", label=str(case).removeprefix("scaling-")
+            )
+        axes.set(xscale="log", yscale="log", xlabel="images", ylabel=label)
+        axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure

@@ -1,0 +1,59 @@
+"""K-means on 60,000 x 784 pixels, from one start; quality is the inertia, computed alike for all."""
+
+from collections.abc import Callable
+from functools import partial
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans, MiniBatchKMeans
+
+from benchmarks.common import Measurement, System, load_pixels, params
+from stages.kmeans import fit_kmeans
+
+Fit = Callable[[NDArray[np.float32], int, int], NDArray[np.float32]]
+
+
+def ours(X: NDArray[np.float32], k: int, seed: int) -> NDArray[np.float32]:
+    """Cluster as the kmeans stage does."""
+    return fit_kmeans(X, k, **params()["kmeans"], seed=seed).cluster_centers_
+
+
+def scikit_learn(X: NDArray[np.float32], k: int, seed: int) -> NDArray[np.float32]:
+    """Cluster by scikit-learn's KMeans."""
+    return KMeans(k, n_init=1, random_state=seed).fit(X).cluster_centers_
+
+
+def mini_batch(X: NDArray[np.float32], k: int, seed: int) -> NDArray[np.float32]:
+    """Cluster by scikit-learn's MiniBatchKMeans."""
+    return MiniBatchKMeans(k, n_init=1, random_state=seed).fit(X).cluster_centers_
+
+
+def with_faiss(X: NDArray[np.float32], k: int, seed: int, *, kind: str) -> NDArray[np.float32]:
+    """Cluster by one of faiss's classes, on every image as the others do."""
+    kmeans = getattr(faiss, kind)(X.shape[1], k, seed=seed, max_points_per_centroid=len(X), min_points_per_centroid=1)
+    kmeans.train(X)
+    return kmeans.centroids
+
+
+def measure(fit: Fit, k: int) -> Measurement:
+    """Time one fit."""
+    X = load_pixels("train")
+    measurement = Measurement()
+    with measurement.clock():
+        centroids = fit(X, k, params()["seed"])
+    index = faiss.IndexFlatL2(X.shape[1])
+    index.add(np.ascontiguousarray(centroids, np.float32))
+    squared_distance, _ = index.search(X, 1)
+    measurement.quality = f"{squared_distance.sum(dtype=np.float64):.0f}"
+    return measurement
+
+
+PEERS: dict[str, Fit] = {
+    "ours": ours,
+    "scikit-learn KMeans": scikit_learn,
+    "scikit-learn MiniBatchKMeans": mini_batch,
+    "faiss Kmeans": partial(with_faiss, kind="Kmeans"),
+    "faiss SuperKmeans": partial(with_faiss, kind="SuperKmeans"),
+}
+SYSTEMS = [System(f"kmeans-{k}", name, partial(measure, fit, k)) for k in (500, 2000) for name, fit in PEERS.items()]

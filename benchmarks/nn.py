@@ -1,0 +1,130 @@
+"""The network on all 60,000 labels: an epoch of training, and the time to the published accuracy.
+
+TensorFlow is imported inside the functions: the other cases, and the runner itself, do without.
+"""
+
+import tempfile
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from benchmarks.common import Measurement, System, load, params
+from stages.dataset import to_unit_range
+
+if TYPE_CHECKING:
+    from stages.train_nn import keras
+
+PUBLISHED_ACCURACY = 0.8968
+PUBLISHED_BATCH = 32
+PUBLISHED_EPOCHS = 100
+VALIDATION_FRACTION = 0.1
+EPOCHS_MORE = 2
+
+
+def fit_ours(max_epochs: int | None = None) -> "keras.Sequential":
+    """Train as the train-nn stage does, for at most so many epochs."""
+    from stages.train_nn import Architecture, Precision, Schedule, Settings, train
+
+    chosen = params()["train_nn"]
+    settings = Settings(
+        **chosen
+        | {
+            "architecture": Architecture(chosen["architecture"]),
+            "precision": Precision(chosen["precision"]),
+            "schedule": Schedule(chosen["schedule"]),
+        }
+    )
+    if max_epochs:
+        settings = replace(settings, max_epochs=max_epochs)
+    with tempfile.TemporaryDirectory() as history:
+        return train(
+            to_unit_range(load("train_images")), load("train_labels"), settings, params()["seed"], Path(history)
+        )
+
+
+def compile_published(seed: int) -> "keras.Sequential":
+    """Build the published network, untrained."""
+    from stages.train_nn import Architecture, Precision, build, keras
+
+    keras.utils.set_random_seed(seed)
+    network = build(Architecture.PUBLISHED, Precision.FLOAT32)
+    network.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return network
+
+
+def fit_published(network: "keras.Sequential", epochs: int) -> None:
+    """Train the published network as its authors did, for so many epochs."""
+    network.fit(
+        to_unit_range(load("train_images")),
+        load("train_labels"),
+        batch_size=PUBLISHED_BATCH,
+        epochs=epochs,
+        validation_split=VALIDATION_FRACTION,
+        verbose=0,
+    )
+
+
+def accuracy(network: "keras.Sequential") -> float:
+    """Grade a network on the test images."""
+    answers = network.predict(to_unit_range(load("test_images")), batch_size=500, verbose=0)
+    return float((answers.argmax(axis=1) == load("test_labels")).mean())
+
+
+def measure_epoch(system: str) -> Measurement:
+    """Time one epoch: what more epochs take beyond the first, which also builds and compiles."""
+    import stages.train_nn  # noqa: F401  (its import is not what is timed)
+
+    def fit(epochs: int) -> float:
+        start = perf_counter()
+        if system == "ours":
+            fit_ours(epochs)
+        else:
+            fit_published(compile_published(params()["seed"]), epochs)
+        return perf_counter() - start
+
+    seconds = (fit(1 + EPOCHS_MORE) - fit(1)) / EPOCHS_MORE
+    n_images = len(load("train_labels")) * (1 - VALIDATION_FRACTION)
+    return Measurement(seconds, f"{n_images / seconds:.0f} images/s")
+
+
+def measure_ours() -> Measurement:
+    """Time a whole training of ours, start to end."""
+    import stages.train_nn  # noqa: F401
+
+    measurement = Measurement()
+    with measurement.clock():
+        network = fit_ours()
+    measurement.quality = f"{accuracy(network):.4f}"
+    return measurement
+
+
+def measure_published() -> Measurement:
+    """Time the published network until an epoch ends at the published accuracy, from the first seed that learns.
+
+    Attempts that collapse, which its authors had too, are not counted. If it never gets there, all its epochs are.
+    """
+    import stages.train_nn  # noqa: F401
+
+    for seed in range(params()["seed"], params()["seed"] + 10):
+        measurement, best = Measurement(), 0.0
+        network = compile_published(seed)
+        for epoch in range(PUBLISHED_EPOCHS):
+            with measurement.clock():
+                fit_published(network, 1)
+            best = max(best, accuracy(network))
+            measurement.quality = f"{best:.4f} after {epoch + 1} epochs"
+            if best >= PUBLISHED_ACCURACY or (epoch == 0 and best < 0.2):
+                break
+        if best >= 0.2:
+            break
+    return measurement
+
+
+SYSTEMS = [
+    System("nn-epoch", "ours", partial(measure_epoch, "ours")),
+    System("nn-epoch", "published network, batch 32", partial(measure_epoch, "published")),
+    System("nn-accuracy", "ours", measure_ours),
+    System("nn-accuracy", "published network, batch 32", measure_published, cap=3600),
+]

@@ -1,0 +1,29 @@
+"""Run one stage and print the seconds of its own work: ``python -m benchmarks.own_work stages.kmeans --n-clusters 9``.
+
+What the stage imports, also what it imports in mid-run, is loaded before the clock starts.
+"""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from time import perf_counter
+
+import yaml
+
+from stages.cli import run
+
+
+def main() -> None:
+    _, module, *arguments = sys.argv
+    graph = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
+    for dependency in graph[module.removeprefix("stages.").replace("_", "-")]["deps"]:
+        if dependency.startswith("stages/"):
+            import_module(f"stages.{Path(dependency).stem}")
+    sys.argv = [module, *arguments]
+    start = perf_counter()
+    run(import_module(module).main)
+    print(perf_counter() - start)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""The pipeline under DVC, against the stages' own work: the difference is what DVC, shells and imports add.
+
+A fresh clone of the last commit runs the default, then with another percentile, then with nothing changed.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import yaml
+
+from benchmarks.common import PROJECT, Measurement, System
+
+CHANGES = ("default", "percentile", "nothing")
+OWN_WORK = "the stages alone"
+
+
+@contextmanager
+def clone() -> Iterator[Path]:
+    """Clone the project, with an empty DVC cache of its own, beside the interpreter that runs this."""
+    with tempfile.TemporaryDirectory() as scratch:
+        subprocess.run(["git", "clone", "--quiet", str(PROJECT), scratch], check=True)
+        (Path(scratch) / ".venv").symlink_to(Path(sys.prefix))
+        yield Path(scratch)
+
+
+def call(folder: Path, command: str) -> str:
+    """Run a shell command quietly and give its standard output."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{command}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def raise_percentile(folder: Path) -> None:
+    """Change the percentile a little, so that the stages' work stays the same."""
+    file = folder / "params.yaml"
+    settings = yaml.safe_load(file.read_text())
+    settings["percentile"] += 1
+    file.write_text(yaml.safe_dump(settings, sort_keys=False))
+
+
+def measure_repro(change: str) -> Measurement:
+    """Time ``dvc repro``."""
+    measurement = Measurement()
+    with clone() as folder:
+        if change == "default":
+            # The clone brings dvc.lock but no outputs: everything runs.
+            with measurement.clock():
+                call(folder, "dvc repro")
+            return measurement
+        call(folder, "dvc repro")
+        if change == "percentile":
+            raise_percentile(folder)
+        with measurement.clock():
+            call(folder, "dvc repro")
+    return measurement
+
+
+def measure_own_work(change: str) -> Measurement:
+    """Time the same commands without DVC, each from after its imports to its end."""
+    measurement = Measurement()
+    with clone() as folder:
+        call(folder, "dvc repro")
+        stages = set(yaml.safe_load((folder / "dvc.lock").read_text())["stages"])
+        if change == "percentile":
+            raise_percentile(folder)
+            stages = set(re.findall(r"^Running stage '(.+)':", call(folder, "dvc repro"), re.MULTILINE))
+        locked = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]
+        # dvc.lock lists the stages in the order in which they ran first.
+        for stage in locked:
+            if stage in stages:
+                output = call(folder, locked[stage]["cmd"].replace("-m stages.", "-m benchmarks.own_work stages."))
+                measurement.seconds += float(output.splitlines()[-1])
+    return measurement
+
+
+SYSTEMS = [
+    *(System(f"pipeline-{change}", "dvc repro", partial(measure_repro, change)) for change in CHANGES),
+    *(System(f"pipeline-{change}", OWN_WORK, partial(measure_own_work, change)) for change in CHANGES[:2]),
+]
