@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 from typer import Option
 
 from stages.artifacts import load_features, load_labelled, replacing
 from stages.cli import InputError, run
 
 N_COMPONENTS = 300
-# A component of this variance is shrunk to 1 / sqrt(2), and one of less hardly at all. In squared pixel units: small
-# beside the leading components of pixels and of distances, large beside the hundredth.
+# In squared pixel units. A component of this variance is shrunk to 1 / sqrt(2), one of much less hardly at all; of
+# pixels only the first two have more, of distances to hundreds of centroids the leading ones have far more.
 SHRUNK_VARIANCE = 10.0
 
 
@@ -73,7 +74,8 @@ def train(X: NDArray[np.float32], y: NDArray[np.uint8], *, C: float, max_iter: i
     components = PCA(min(N_COMPONENTS, *X.shape), svd_solver="covariance_eigh").fit(X)
     rotation = components.components_.T / np.sqrt(1 + components.explained_variance_ / SHRUNK_VARIANCE)
     classifier = LogisticRegression(C=C, max_iter=max_iter, random_state=seed)
-    with warnings.catch_warnings():
+    # The products are ten columns wide: a second thread waits more than it works.
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         classifier.fit(X @ rotation - components.mean_ @ rotation, y)
     classifier.coef_ = classifier.coef_ @ rotation.T
