@@ -17,9 +17,10 @@ pull: .venv/installed
 	$(BIN)/python -m tools.runs pull
 	$(BIN)/dvc checkout
 
-# Show the experiments, with the columns that differ between them.
+# Show the experiments beside the commit they start from: what differs between them, and how well they did.
 compare: .venv/installed
-	$(BIN)/dvc exp show --only-changed --drop 'Created|plots|macro_f1' --hide-workspace --precision 4 --no-pager
+	@$(BIN)/dvc exp show --md --only-changed --hide-workspace --precision 4 \
+		--drop 'Created|labels|data/|models/|stages/|.*macro_f1|.*restarts'
 
 # Write report.md: what the working tree changes in results, against BASE.
 BASE ?= main

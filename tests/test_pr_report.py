@@ -76,15 +76,31 @@ def test_the_report_says_what_both_sides_files_say(with_experiment: Clone, tmp_p
                 assert [int(count) for count in counts] == [answers.count((actual, answer)) for answer in classes]
 
         name = f"metrics/plots/evaluation/{model}_class_accuracy.csv"
-        old, new = (
+        was, became = (
             dict(line.rsplit(",", 1) for line in csv.splitlines()[1:])
             for csv in (clone.git("show", f"{start}:{name}"), (clone.path / name).read_text())
         )
-        changes = {c: 100 * (float(new[c]) - float(old[c])) for c in new}
+        changes = {c: 100 * (float(became[c]) - float(was[c])) for c in became}
         shown = {row[0]: float(row[3]) for row in rows(report[f"Classes whose accuracy moved most: {model}"])}
         assert shown == pytest.approx({c: changes[c] for c in shown}, abs=0.06)
         others = [abs(change) for c, change in changes.items() if c not in shown]
         assert min(abs(change) for change in shown.values()) >= max(others) - 0.06
+
+
+def test_the_table_of_experiments_has_the_columns_that_matter(clone: Clone) -> None:
+    clone.sh("dvc exp run -S train_logreg.C=1")
+    header, _, base, experiment = [line.strip("|").split("|") for line in clone.sh("make compare").strip().splitlines()]
+    assert [cell.strip() for cell in header] == ["Experiment", "logreg.accuracy", "train_logreg.C"]
+    assert [row[-1].strip() for row in (base, experiment)] == ["0.1", "1"]
+
+
+def test_dvc_compares_the_workspace_with_a_branch(with_experiment: Clone, tmp_path: Path) -> None:
+    clone = with_experiment.copy_to(tmp_path / "clone")
+    clone.sh("dvc exp run -S percentile=50")
+    assert "propagation.coverage" in clone.sh("dvc metrics diff main")
+    assert "percentile" in clone.sh("dvc params diff main")
+    clone.sh("dvc plots diff main")
+    assert "Network: confusion matrix" in (clone.path / "dvc_plots/index.html").read_text()
 
 
 def test_no_change_says_so(clone: Clone) -> None:

@@ -7,18 +7,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import boto3
+import joblib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from stages.artifacts import load_features, load_images
+from stages.cli import InputError
 from stages.dataset import to_unit_range
 from tests.conftest import Clone, executed
 from tests.servers import BUCKET, Relay, Server, relay, s3_environment, s3_server, ssh_environment, ssh_server
 from tools.models import load_model
 
+MODELS = ("models/kmeans.joblib", "models/logreg.joblib", "models/nn.keras")
 HALF_OF_THE_FILES = 3_000_000  # of the some ten million bytes that a small run pushes
 
 
@@ -33,7 +37,7 @@ class Remote:
 
     def set_in(self, clone: Clone) -> None:
         if self.kind == "folder":
-            clone.sh("dvc remote add --default storage ../storage")
+            clone.sh("dvc remote add --default storage /srv/storage".replace("/srv", str(self.folder.parent)))
         elif self.kind == "s3":
             clone.sh("dvc remote add --default storage s3://few-labels/shared")
         else:
@@ -59,6 +63,7 @@ class Remote:
             file.unlink()
             if content is not None:
                 file.write_bytes(content)
+                file.chmod(0o444)  # as DVC leaves objects in a folder, which it then believes
 
 
 @contextmanager
@@ -212,7 +217,7 @@ def test_a_corrupted_object_is_named_and_stays_out(first: Clone, remote: Remote)
     remote.replace_object(md5, b"not a model")
 
     second = clone_of(first)
-    fails_in_one_line(second, "python -m tools.runs pull", "corrupted", "models/kmeans.joblib", md5)
+    fails_in_one_line(second, "python -m tools.runs pull", "missing or corrupted", "models/kmeans.joblib", md5)
     assert not list((second.path / "models").glob("kmeans*"))
     done = second.call("dvc", "pull", check=False)
     assert done.returncode != 0
@@ -220,8 +225,7 @@ def test_a_corrupted_object_is_named_and_stays_out(first: Clone, remote: Remote)
     assert not list((second.path / "models").glob("kmeans*"))
     assert wrong_files(second) == []
 
-    if remote.kind != "folder":  # DVC deletes a corrupted object of a folder by itself
-        remote.replace_object(md5, None)
+    remote.replace_object(md5, None)
     first.sh("make push")
     second.sh("make pull")
     assert second.repro() == []
@@ -258,8 +262,74 @@ def test_a_full_folder_gives_one_error_and_room_lets_the_retry_complete(first: C
         mount -o remount,size=64m {remote.folder}
         python -m tools.runs push
     """
-    said = first.call(*mount, script).stdout.splitlines()
-    assert [("No space left on device" in line, line.startswith("runs:")) for line in said if "runs:" in line] == [
-        (True, True)
-    ], said
-    assert any("files pushed" in line for line in said)
+    said = first.call(*mount, script).stdout
+    errors = [line for line in said.splitlines() if line.startswith(("runs:", "ERROR"))]
+    assert len(errors) == 1, said
+    assert "remote storage" in errors[0]
+    assert "No space left on device" in errors[0]
+    assert "files pushed" in said
+
+
+def swap_model(clone: Clone, path: str) -> Path:
+    """Put a file in a model's place that leaves a marker when it is loaded."""
+    marker = clone.path.parent / "executed"
+    file = clone.path / path
+    file.unlink()
+    joblib.dump(Malicious(marker), file)
+    return marker
+
+
+class Malicious:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.marker,)
+
+
+def test_the_swapped_model_would_run_code(clone: Clone) -> None:
+    marker = swap_model(clone, "models/logreg.joblib")
+    joblib.load(clone.path / "models/logreg.joblib")
+    assert marker.exists()
+
+
+@pytest.mark.parametrize("path", MODELS)
+def test_a_swapped_model_is_not_loaded(clone: Clone, path: str) -> None:
+    load_model(path, clone.path)
+    marker = swap_model(clone, path)
+    with pytest.raises(InputError, match=f"{path} has MD5 .* dvc.lock says {locked_md5(clone, path)}: not loaded"):
+        load_model(path, clone.path)
+    assert not marker.exists()
+
+
+def test_a_model_that_dvc_lock_does_not_name_is_not_loaded(clone: Clone) -> None:
+    (clone.path / "models/other.joblib").write_bytes((clone.path / "models/kmeans.joblib").read_bytes())
+    with pytest.raises(InputError, match=r"models/other\.joblib .* dvc.lock says nothing of it"):
+        load_model("models/other.joblib", clone.path)
+
+
+@pytest.mark.parametrize("command", ["dvc repro", "dvc checkout --force", "dvc exp run -S percentile=25"])
+def test_dvc_puts_the_right_model_back_before_a_stage_loads_it(clone: Clone, command: str) -> None:
+    for path in MODELS:
+        marker = swap_model(clone, path)
+    assert wrong_files(clone) == list(MODELS)
+    assert executed(clone.sh(command)) == []
+    assert not marker.exists()
+    assert wrong_files(clone) == []
+
+
+def test_no_stage_writes_into_a_file_that_the_cache_links_to(clone: Clone) -> None:
+    clone.sh("dvc config cache.type hardlink")
+    clone.sh("dvc checkout --relink")
+    outputs = [out for stage in clone.lock()["stages"].values() for out in stage["outs"]]
+    linked = [out for out in outputs if (clone.path / out["path"]).stat().st_nlink == 2]
+    assert len(linked) == 13
+
+    for stage in clone.lock()["stages"].values():
+        clone.call("sh", "-c", stage["cmd"])  # without DVC, which would take the old outputs away first
+
+    for out in linked:
+        cached = clone.path / ".dvc/cache/files/md5" / out["md5"][:2] / out["md5"][2:]
+        assert hashlib.md5(cached.read_bytes()).hexdigest() == out["md5"]
+        assert cached.stat().st_nlink == 1, out["path"]  # the output is another file now
+    assert clone.repro() == []

@@ -51,10 +51,11 @@ def transfer(repo: Repo, direction: Direction) -> int:
     Raises
     ------
     InputError
-        If some could not be, with the reason for the first; or if some came and were not what dvc.lock says.
+        If some could not be, with the reason for the first; or if some are missing or not what their hash says.
     """
     first_error = FirstError()
-    logging.getLogger().addHandler(first_error)
+    for library in ("dvc", "dvc_data", "dvc_objects"):
+        logging.getLogger(library).handlers = [first_error]
     if direction is Direction.PULL:
         repo.stage_cache.pull(None)
     runs = [(record.parent.name, record.name) for record in Path(repo.stage_cache.cache_dir).glob("*/*/*")]
@@ -64,12 +65,14 @@ def transfer(repo: Repo, direction: Direction) -> int:
         raise InputError(
             f"{len(result.failed)} files not {direction}ed, {describe_remote(repo)}; {first_error.message}"
         )
-    # A remote with `verify` drops what does not have its hash, without a word.
-    dropped = [file for file in result.transferred if not repo.cache.local.exists(file.value)]
-    if dropped:
-        names = ", ".join(sorted(f"{file.obj_name} (MD5 {file.value})" for file in dropped))
-        raise InputError(f"corrupted and not pulled, {describe_remote(repo)}: {names}")
-    if direction is Direction.PUSH:
+    if direction is Direction.PULL:
+        # A remote with `verify` drops what does not have its hash, and passes over what it lacks, without a word.
+        needed = result.transferred.union(*repo.used_objs().values())
+        absent = [file for file in needed if not repo.cache.local.exists(file.value)]
+        if absent:
+            names = ", ".join(sorted(f"{file.obj_name} (MD5 {file.value})" for file in absent))
+            raise InputError(f"missing or corrupted, {describe_remote(repo)}: {names}")
+    else:
         repo.stage_cache.push(None)  # last: a record on the remote has its files there
     return len(result.transferred)
 
