@@ -1,5 +1,6 @@
 """Real servers on loopback for the tests of remotes: an S3 API, SSH, and a relay that cuts either off half-way."""
 
+import json
 import math
 import os
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import boto3
 import psutil
@@ -29,11 +31,12 @@ class Server:
     port: int
     log: Path
     ready: Callable[[], None] = lambda: None
+    environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=os.environ | self.environment)
         deadline = time.monotonic() + START_SECONDS
         while not is_listening(self.port):
             assert self.process.poll() is None, f"{self.command[0]} ended\n{self.log.read_text()}"
@@ -59,24 +62,49 @@ def s3_server(folder: Path) -> Iterator[Server]:
     boto3 and dvc find it through the environment that ``s3_environment`` gives.
     """
     port = free_port()
-
-    def make_bucket() -> None:
-        client = boto3.client(
-            "s3",
-            endpoint_url=f"http://{HOST}:{port}",
-            region_name="us-east-1",
-            aws_access_key_id="testing",
-            aws_secret_access_key="testing",
-        )
-        client.create_bucket(Bucket=BUCKET)
-
     command = [sys.executable, "-m", "moto.server", "--host", HOST, "--port", str(port)]
-    server = Server(command, port, folder / "moto.log", make_bucket)
+    server = Server(command, port, folder / "moto.log", lambda: make_bucket(port))
     server.start()
     try:
         yield server
     finally:
         server.kill()
+
+
+@contextmanager
+def read_only_s3_server(folder: Path) -> Iterator[dict[str, str]]:
+    """Serve the S3 API, and give the environment of a user who may only read."""
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "--host", HOST, "--port", str(port)]
+    # The requests that set the server up are allowed to anyone, later ones to those who have the right.
+    server = Server(command, port, folder / "moto.log", environment={"INITIAL_NO_AUTH_ACTION_COUNT": "4"})
+    server.start()
+    try:
+        make_bucket(port)
+        iam = client("iam", port)
+        iam.create_user(UserName="reader")
+        key = iam.create_access_key(UserName="reader")["AccessKey"]
+        reading = {"Effect": "Allow", "Action": ["s3:Get*", "s3:List*"], "Resource": "*"}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [reading]})
+        iam.put_user_policy(UserName="reader", PolicyName="reading", PolicyDocument=policy)
+        keys = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+        yield s3_environment(port) | keys
+    finally:
+        server.kill()
+
+
+def make_bucket(port: int) -> None:
+    client("s3", port).create_bucket(Bucket=BUCKET)
+
+
+def client(service: str, port: int) -> Any:
+    return boto3.client(
+        service,
+        endpoint_url=f"http://{HOST}:{port}",
+        region_name="us-east-1",
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+    )
 
 
 def s3_environment(port: int) -> dict[str, str]:

@@ -19,7 +19,17 @@ from stages.artifacts import load_features, load_images
 from stages.cli import InputError
 from stages.dataset import to_unit_range
 from tests.conftest import Clone, executed
-from tests.servers import BUCKET, Relay, Server, relay, s3_environment, s3_server, ssh_environment, ssh_server
+from tests.servers import (
+    BUCKET,
+    Relay,
+    Server,
+    read_only_s3_server,
+    relay,
+    s3_environment,
+    s3_server,
+    ssh_environment,
+    ssh_server,
+)
 from tools.models import load_model
 
 MODELS = ("models/kmeans.joblib", "models/logreg.joblib", "models/nn.keras")
@@ -246,6 +256,15 @@ def test_a_read_only_ssh_server_gives_one_error(first: Clone, tmp_path: Path, mo
         monkeypatch.setenv("HOME", ssh_environment(tmp_path, server.port)["HOME"])
         Remote("ssh", tmp_path / "storage").set_in(first)
         fails_in_one_line(first, "python -m tools.runs push", "remote storage", "Permission denied")
+    assert first.repro() == []
+
+
+def test_a_read_only_bucket_gives_one_error(first: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with read_only_s3_server(tmp_path) as variables:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        Remote("s3", tmp_path / "storage").set_in(first)
+        fails_in_one_line(first, "python -m tools.runs push", "remote storage", "Access Denied")
     assert first.repro() == []
 
 
