@@ -227,8 +227,10 @@ def test_a_corrupted_object_is_named_and_stays_out(first: Clone, remote: Remote)
     remote.replace_object(md5, b"not a model")
 
     second = clone_of(first)
+    second.sh("dvc remote modify --unset storage verify")
     fails_in_one_line(second, "python -m tools.runs pull", "missing or corrupted", "models/kmeans.joblib", md5)
     assert not list((second.path / "models").glob("kmeans*"))
+    second.sh("dvc remote modify storage verify true")
     done = second.call("dvc", "pull", check=False)
     assert done.returncode != 0
     assert "models/kmeans.joblib" in done.stdout

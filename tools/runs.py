@@ -57,6 +57,8 @@ def transfer(repo: Repo, direction: Direction) -> int:
     for library in ("dvc", "dvc_data", "dvc_objects"):
         logging.getLogger(library).handlers = [first_error]
     if direction is Direction.PULL:
+        for remote in repo.config["remote"].values():
+            remote["verify"] = True  # models run code when they are loaded: nothing comes in unchecked, whatever is set
         repo.stage_cache.pull(None)
     runs = [(record.parent.name, record.name) for record in Path(repo.stage_cache.cache_dir).glob("*/*/*")]
     files = set().union(*repo.used_objs(used_run_cache=runs).values())
@@ -66,7 +68,7 @@ def transfer(repo: Repo, direction: Direction) -> int:
             f"{len(result.failed)} files not {direction}ed, {describe_remote(repo)}; {first_error.message}"
         )
     if direction is Direction.PULL:
-        # A remote with `verify` drops what does not have its hash, and passes over what it lacks, without a word.
+        # DVC drops what does not have its hash, and passes over what it lacks, without a word.
         needed = result.transferred.union(*repo.used_objs().values())
         absent = [file for file in needed if not repo.cache.local.exists(file.value)]
         if absent:
