@@ -2,12 +2,30 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: repro test lint bench lock
+.PHONY: repro push pull compare pr-report test lint bench lock
 
 # Run the stages whose inputs changed, and show the metrics.
 repro: .venv/installed
 	$(BIN)/dvc repro
 	$(BIN)/dvc metrics show --precision 4
+
+# Send every run to the remote, or have every run from it, and the workspace as dvc.lock says.
+push: .venv/installed
+	$(BIN)/python -m tools.runs push
+
+pull: .venv/installed
+	$(BIN)/python -m tools.runs pull
+	$(BIN)/dvc checkout
+
+# Show the experiments beside the commit they start from: what differs between them, and how well they did.
+compare: .venv/installed
+	@$(BIN)/dvc exp show --md --only-changed --hide-workspace --precision 4 \
+		--drop 'Created|labels|data/|models/|stages/|.*macro_f1|.*restarts'
+
+# Write report.md: what the working tree changes in results, against BASE.
+BASE ?= main
+pr-report: .venv/installed
+	$(BIN)/python -m tools.pr_report --base $(BASE) --report report.md
 
 test: .venv/installed
 	$(BIN)/pytest --numprocesses auto

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -57,6 +58,12 @@ class Clone:
 
     def git(self, *arguments: str) -> str:
         return self.call("git", *arguments).stdout
+
+    def sh(self, command: str, check: bool = True) -> str:
+        """Run a command line as a person types it; make takes the tests' environment instead of installing one."""
+        program, *arguments = shlex.split(command)
+        own = (f"BIN={BIN}", "--old-file=.venv/installed", "--no-print-directory") if program == "make" else ()
+        return self.call(program, *own, *arguments, check=check).stdout
 
     def repro(self) -> list[str]:
         """Run ``dvc repro`` and name the stages that it executed."""
@@ -141,6 +148,16 @@ def small_run(tmp_path_factory: pytest.TempPathFactory, idx_folder: Path) -> Clo
     clone.repro()
     clone.git("add", "--all")
     clone.git("commit", "--quiet", "--message", "A small run")
+    return clone
+
+
+@pytest.fixture(scope="session")
+def with_experiment(small_run: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The small run, beside an experiment ``half`` that spread each label over half of its cluster."""
+    clone = small_run.copy_to(tmp_path_factory.mktemp("with_experiment") / "clone")
+    clone.sh("dvc exp run --name half -S percentile=50")
+    clone.git("checkout", ".")
+    clone.sh("dvc checkout")
     return clone
 
 

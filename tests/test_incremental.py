@@ -58,8 +58,14 @@ def test_a_change_reruns_what_it_reaches(clone: Clone, name: str, value: Any, st
 
 
 def test_an_experiment_starts_where_its_parameter_enters(clone: Clone) -> None:
-    ran = executed(clone.dvc("exp", "run", "-S", "percentile=50"))
+    ran = executed(clone.sh("dvc exp run -S percentile=50"))
     assert sorted(ran) == ["evaluate", "propagate", "train-logreg", "train-nn"]
+    assert "propagation.coverage" in clone.sh("dvc metrics diff")
+
+
+def test_a_quick_run_needs_no_more_than_two_settings(clone: Clone) -> None:
+    assert len(executed(clone.sh("dvc exp run -S download.limit=6000 -S n_clusters=200"))) == 8
+    assert clone.metrics()["labels"]["bought"] == 200
 
 
 def test_nothing_changed_runs_nothing(clone: Clone) -> None:

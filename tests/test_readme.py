@@ -1,5 +1,6 @@
 """The README says what the project does now."""
 
+import ast
 import json
 import re
 
@@ -12,7 +13,8 @@ README = (PROJECT / "README.md").read_text()
 
 
 def test_the_table_holds_every_parameter_and_its_default() -> None:
-    table = re.findall(r"^\| `([\w.]+)` \| (\S+) \|", README, re.MULTILINE)
+    section = README.split("## Every parameter")[1].split("\n## ")[0]
+    table = re.findall(r"^\| `([\w.]+)` \| (\S+) \|", section, re.MULTILINE)
     params = leaves(yaml.safe_load((PROJECT / "params.yaml").read_text()))
     assert table == [(name, "null" if value is None else str(value)) for name, value in params.items()]
 
@@ -36,3 +38,28 @@ def test_the_committed_run_beats_the_published_one() -> None:
 @pytest.mark.parametrize("picture", re.findall(r"!\[.*?\]\((.*?)\)", README))
 def test_every_picture_is_there(picture: str) -> None:
     assert (PROJECT / picture).is_file()
+
+
+def shown_commands() -> list[str]:
+    """The lines of the shell blocks of the sections on changing, comparing and sharing, without comments."""
+    sections = re.split(r"^## ", README, flags=re.MULTILINE)
+    shown = "".join(section for section in sections if section.startswith(("Change", "Share")))
+    blocks = re.findall(r"^```sh\n(.*?)^```", shown, flags=re.MULTILINE | re.DOTALL)
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    # GitLab's command line needs GitLab; what comes before it is the `make pr-report` that the tests run.
+    return [line for line in lines if "glab mr note" not in line]
+
+
+def commands_run_by_tests() -> set[str]:
+    """The command lines that the tests hand to ``Clone.sh``."""
+    found = set()
+    for module in sorted((PROJECT / "tests").glob("*.py")):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "sh":
+                found |= {str(part.value) for part in ast.walk(node) if isinstance(part, ast.Constant)}
+    return found
+
+
+@pytest.mark.parametrize("command", shown_commands())
+def test_a_command_is_one_that_a_test_runs(command: str) -> None:
+    assert command in commands_run_by_tests()
