@@ -88,10 +88,11 @@ def test_the_report_says_what_both_sides_files_say(with_experiment: Clone, tmp_p
 
 
 def test_the_table_of_experiments_has_the_columns_that_matter(clone: Clone) -> None:
+    default = yaml.safe_load((clone.path / "params.yaml").read_text())["train_logreg"]["C"]
     clone.sh("dvc exp run -S train_logreg.C=1")
     header, _, base, experiment = [line.strip("|").split("|") for line in clone.sh("make compare").strip().splitlines()]
     assert [cell.strip() for cell in header] == ["Experiment", "logreg.accuracy", "train_logreg.C"]
-    assert [row[-1].strip() for row in (base, experiment)] == ["0.1", "1"]
+    assert [row[-1].strip() for row in (base, experiment)] == [str(default), "1"]
 
 
 def test_dvc_compares_the_workspace_with_a_branch(with_experiment: Clone, tmp_path: Path) -> None:
