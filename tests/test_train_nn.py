@@ -63,11 +63,13 @@ def test_the_compact_network_costs_at_most_an_eighth() -> None:
 
 
 def test_it_learns_and_keeps_the_best_epoch(images: np.ndarray, labels: np.ndarray, tmp_path: Path) -> None:
-    network, restarts = train_until_alive(images, labels, SETTINGS, seed=1, history=tmp_path)
+    overfitting = replace(SETTINGS, schedule=Schedule.CONSTANT, learning_rate=0.004, max_steps=600)
+    network, restarts = train_until_alive(images, labels, overfitting, seed=1, history=tmp_path)
     assert restarts == 0
     assert network.predict(images, verbose=0).shape == (2000, 10)
     assert (network.predict(images, verbose=0).argmax(axis=1) == labels).mean() > 0.85
     losses = np.loadtxt(tmp_path / "plots" / "metrics" / "eval" / "loss.tsv", skiprows=1)[:, 1]
+    assert losses.argmin() < len(losses) - 1
     held_out = np.random.default_rng(int(np.random.SeedSequence((1, 0)).generate_state(1)[0])).permutation(2000)[:200]
     network.compile(loss="sparse_categorical_crossentropy")
     kept_loss = network.evaluate(images[held_out], labels[held_out], verbose=0, return_dict=True)["loss"]
