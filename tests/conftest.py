@@ -32,6 +32,11 @@ SMALL = {
 }
 
 
+def environment() -> dict[str, str]:
+    """Give the environment of a command in a clone, which finds this interpreter's dvc and python first."""
+    return os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+
+
 @dataclass(frozen=True)
 class Clone:
     """A git and DVC repository in a folder of its own."""
@@ -43,7 +48,7 @@ class Clone:
         done = subprocess.run(
             command,
             cwd=self.path,
-            env=os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"},
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

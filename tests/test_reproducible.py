@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import BIN, SMALL, Clone, clone_project
+from tests.conftest import SMALL, Clone, clone_project, environment
 
 
 def test_two_runs_in_two_clones_write_the_same_bytes(small_run: Clone, idx_folder: Path, tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_a_killed_stage_leaves_nothing_that_counts(
     running = subprocess.Popen(
         ["dvc", "repro"],
         cwd=clone.path,
-        env=os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
+        env=environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
