@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -108,10 +109,7 @@ def fetch(source: str) -> dict[str, bytes]:
             raise InputError(f"source is {source!r}, allowed are auto and a folder that holds {', '.join(SHA256)}")
         sources: dict[str, Callable[[Path], Path]] = {f"folder {source}": lambda _: folder}
     else:
-        sources = {
-            name: lambda scratch, url=url: download_from_site(url, scratch)  # type: ignore[misc]
-            for name, url in SITES.items()
-        }
+        sources = {name: partial(download_from_site, url) for name, url in SITES.items()}
         sources["Debian's package"] = unpack_debian_package
     tried = []
     for name, gather in sources.items():
