@@ -37,7 +37,7 @@ lint: .venv/installed
 
 # Measure speed and memory beside the peers: every case, which takes hours, or one: make bench CASE=kmeans
 bench: .venv/installed
-	$(BIN)/dvc repro download
+	$(BIN)/dvc repro
 	$(BIN)/python -m benchmarks $(if $(CASE),--case $(CASE))
 
 # Pin every dependency again, for every platform and Python from 3.11 on.
