@@ -13,7 +13,7 @@ from tqdm import tqdm
 from typer import Option
 
 from stages.artifacts import load_images, replacing
-from stages.cli import run
+from stages.cli import InputError, run
 from stages.dataset import to_pixel_vectors
 
 ROWS_AT_ONCE = 4096
@@ -29,40 +29,41 @@ class Representation(StrEnum):
 def main(
     train_images: Annotated[Path, Option()],
     test_images: Annotated[Path, Option()],
-    model: Annotated[Path, Option(help="the fitted k-means")],
     representation: Annotated[Representation, Option()],
     train_features: Annotated[Path, Option()],
     test_features: Annotated[Path, Option()],
+    model: Annotated[Path | None, Option(help="the fitted k-means that distances are measured to")] = None,
 ) -> None:
-    kmeans = joblib.load(model)
+    if representation is Representation.DISTANCES and model is None:
+        raise InputError("distances are measured to the centroids of a model, and none was given")
+    kmeans = joblib.load(model) if model and representation is Representation.DISTANCES else None
     for source, destination in ((train_images, train_features), (test_images, test_features)):
         images = load_images(source)
-        n_features = kmeans.n_clusters if representation is Representation.DISTANCES else images[0].size
+        n_features = kmeans.n_clusters if kmeans else images[0].size
         with replacing(destination) as temporary, temporary.open("wb") as file:
             # Written chunk by chunk: at 2000 centroids the whole would not fit in a small machine's memory.
             write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (len(images), n_features)})
             for start in tqdm(range(0, len(images), ROWS_AT_ONCE), desc=destination.stem, unit="chunk"):
                 rows = slice(start, start + ROWS_AT_ONCE)
-                file.write(featurize(images[rows], representation, kmeans).astype("<f4", copy=False).data)
+                file.write(featurize(images[rows], kmeans).astype("<f4", copy=False).data)
 
 
-def featurize(images: NDArray[np.uint8], representation: Representation, kmeans: KMeans) -> NDArray[np.float32]:
+def featurize(images: NDArray[np.uint8], kmeans: KMeans | None) -> NDArray[np.float32]:
     """Represent each image by one row of numbers.
 
     Parameters
     ----------
     images : ndarray of shape (n_images, 28, 28), uint8
-    representation : Representation
-        ``pixels`` in 0-1, or Euclidean ``distances`` to the centroids in those units.
-    kmeans : KMeans
-        Fitted on pixels in 0-1.
+    kmeans : KMeans or None
+        Fitted on pixels in 0-1: its centroids are measured to. None keeps the pixels.
 
     Returns
     -------
     ndarray of shape (n_images, 784) or (n_images, n_clusters), float32
+        Pixels in 0-1, or Euclidean distances in those units.
     """
     pixels = to_pixel_vectors(images)
-    return kmeans.transform(pixels) if representation is Representation.DISTANCES else pixels
+    return kmeans.transform(pixels) if kmeans else pixels
 
 
 if __name__ == "__main__":

@@ -31,34 +31,37 @@ class Strategy(StrEnum):
 
 
 def main(
-    clustering: Annotated[Path, Option()],
     images: Annotated[Path, Option()],
     labels: Annotated[Path, Option()],
     strategy: Annotated[Strategy, Option()],
     n_labels: Annotated[int, Option(min=1, help="the budget of random and first")],
     seed: Annotated[int, Option(min=0, max=2**31 - 1)],
     bought: Annotated[Path, Option()],
-    contact_sheet: Annotated[Path, Option()],
+    clustering: Annotated[Path | None, Option(help="what representative chooses from")] = None,
+    contact_sheet: Annotated[Path | None, Option(help="a picture of the bought images, where one is wanted")] = None,
 ) -> None:
     pictures = load_images(images)
-    index = choose(strategy, load_clustering(clustering).representative, len(pictures), n_labels, seed)
+    representative = load_clustering(clustering).representative if clustering else None
+    index = choose(strategy, representative, len(pictures), n_labels, seed)
     purchase = LabelledImages(index, load_labels(labels)[index])
     save_labelled(bought, purchase)
-    with replacing(contact_sheet) as temporary:
-        draw_contact_sheet(pictures[purchase.index], purchase.label).savefig(temporary, metadata={"Software": None})
+    if contact_sheet:
+        with replacing(contact_sheet) as temporary:
+            draw_contact_sheet(pictures[index], purchase.label).savefig(temporary, metadata={"Software": None})
     print(f"{len(index)} labels bought, strategy {strategy}")
 
 
 def choose(
-    strategy: Strategy, representative: NDArray[np.int64], n_images: int, n_labels: int, seed: int
+    strategy: Strategy, representative: NDArray[np.int64] | None, n_images: int, n_labels: int, seed: int
 ) -> NDArray[np.int64]:
     """Choose the images to label.
 
     Parameters
     ----------
     strategy : Strategy
-    representative : ndarray of shape (n_clusters,), int64
-        The image nearest each centroid, -1 for an empty cluster: the whole choice of ``representative``.
+    representative : ndarray of shape (n_clusters,), int64, or None
+        The image nearest each centroid, -1 for an empty cluster: the whole choice of ``representative``, and ignored by
+        the others.
     n_images : int
     n_labels : int
         The budget of ``random`` (a uniform draw without replacement) and of ``first``; the others ignore it.
@@ -73,9 +76,11 @@ def choose(
     Raises
     ------
     InputError
-        If the budget is larger than the number of images.
+        If the budget is larger than the number of images, or there are no representatives to choose.
     """
     if strategy is Strategy.REPRESENTATIVE:
+        if representative is None:
+            raise InputError("strategy representative chooses from a clustering, and none was given")
         return np.sort(representative[representative >= 0])
     if strategy is Strategy.ALL:
         return np.arange(n_images)

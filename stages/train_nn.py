@@ -105,7 +105,7 @@ def main(
     seed: Annotated[int, Option(min=0, max=2**31 - 1)],
     model: Annotated[Path, Option()],
     training: Annotated[Path, Option(help="JSON: how the training went")],
-    history: Annotated[Path, Option(help="folder for the loss and accuracy of each epoch")],
+    history: Annotated[Path | None, Option(help="folder for the loss and accuracy of each epoch")] = None,
 ) -> None:
     settings = Settings(
         architecture,
@@ -124,9 +124,10 @@ def main(
         network, restarts = train_until_alive(
             to_unit_range(pictures[labelled.index]), labelled.label, settings, seed, Path(scratch)
         )
-        for log in sorted(Path(scratch).glob("plots/metrics/*/*.tsv")):
-            with replacing(history / log.parent.name / log.name) as temporary:
-                shutil.copyfile(log, temporary)
+        if history:
+            for log in sorted(Path(scratch).glob("plots/metrics/*/*.tsv")):
+                with replacing(history / log.parent.name / log.name) as temporary:
+                    shutil.copyfile(log, temporary)
     save_reproducibly(network, model)
     with replacing(training) as temporary:
         temporary.write_text(json.dumps({"restarts": restarts}) + "\n")
