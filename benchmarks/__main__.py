@@ -50,9 +50,9 @@ def main(
         with replacing(TABLE) as temporary:
             rows.to_csv(temporary, index=False)
     # Not before: this process stays small while it measures, see list_systems.
-    from benchmarks.charts import draw
+    from benchmarks.report import report
 
-    draw(pd.read_csv(TABLE))
+    report(pd.read_csv(TABLE))
 
 
 def measure_module(module: str) -> pd.DataFrame:
