@@ -2,12 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: repro push pull compare pr-report test lint bench lock
+.PHONY: repro study push pull compare pr-report test lint bench lock
 
 # Run the stages whose inputs changed, and show the metrics.
 repro: .venv/installed
 	$(BIN)/dvc repro
 	$(BIN)/dvc metrics show --precision 4
+
+# Run what is missing of the study, and write its tables; the published network's rows too: PUBLISHED_NETWORK=1
+study: .venv/installed
+	$(BIN)/dvc repro download
+	$(BIN)/python -m study.run $(if $(SEED),--seed $(SEED)) $(if $(PUBLISHED_NETWORK),--published-network)
 
 # Send every run to the remote, or have every run from it, and the workspace as dvc.lock says.
 push: .venv/installed

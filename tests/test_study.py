@@ -1,0 +1,151 @@
+"""The study holds every published row, leaks no label, reruns what a change reaches, and its tables are its results."""
+
+import re
+
+import pandas as pd
+import pytest
+import yaml
+
+from study import tabulate
+from tests.conftest import PROJECT, Clone, executed
+from tests.test_graph import imported_modules
+
+STUDY = PROJECT / "study"
+ROWS = yaml.safe_load((STUDY / "rows.yaml").read_text())
+PARAMS = yaml.safe_load((STUDY / "params.yaml").read_text())
+STAGES = {
+    name: stage.get("do", stage) for name, stage in yaml.safe_load((STUDY / "dvc.yaml").read_text())["stages"].items()
+}
+MAY_READ_TRAIN_LABELS = {"stages.select_labels", "study.grade"}
+MAY_READ_TEST_LABELS = {"study.grade"}
+WITHOUT_EFFECT_ON_RESULTS = {"stages/cli.py", "stages/__init__.py", "study/__init__.py"}
+
+
+def commands(stage: dict) -> list[str]:
+    return stage["cmd"] if isinstance(stage["cmd"], list) else [stage["cmd"]]
+
+
+def modules(stage: dict) -> set[str]:
+    return set(re.findall(r"-m ((?:stages|study)\.\w+)", " ".join(commands(stage)))) - {"study.timed"}
+
+
+def test_every_published_row_and_clustering_has_its_name() -> None:
+    published = [file for file, row in ROWS["rows"].items() if row["published"] is not None]
+    assert len(published) == 28
+    assert sum(file.endswith(".keras") for file in published) == 18
+    assert len(ROWS["clusterings"]) == 4
+
+
+def test_every_row_has_a_training_set_and_every_training_set_both_models() -> None:
+    made = {(run, model) for run in PARAMS["training_sets"] for model in ("logreg.joblib", "nn.keras")}
+    made |= {(f"distances_{k}", "logreg.joblib") for k in PARAMS["n_centroids"]}
+    assert {(row["run"], row["model"]) for row in ROWS["rows"].values()} == made
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_labels_reach_only_the_modules_that_may_read_them(name: str) -> None:
+    for command in commands(STAGES[name]):
+        module = modules({"cmd": command})
+        assert "train_labels.npy" not in command or module <= MAY_READ_TRAIN_LABELS
+        assert "test_labels.npy" not in command or module <= MAY_READ_TEST_LABELS
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if modules(STAGES[name])])
+def test_a_stage_depends_on_the_code_that_can_change_its_result(name: str) -> None:
+    needed = {
+        path for module in modules(STAGES[name]) for path in imported_modules(f"{module.replace('.', '/')}.py")
+    } - WITHOUT_EFFECT_ON_RESULTS
+    named = {
+        dep.removeprefix("../") if dep.startswith("../") else f"study/{dep}"
+        for dep in STAGES[name]["deps"]
+        if dep.endswith(".py")
+    }
+    # A stage without a network never gets to the import of TensorFlow.
+    assert needed - {"stages/tensorflow_setup.py"} <= named <= needed
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_command_names_its_inputs(name: str) -> None:
+    stage, text = STAGES[name], " ".join(commands(STAGES[name]))
+    assert [dep for dep in stage["deps"] if not dep.endswith(".py") and dep not in text] == []
+    made = [*stage.get("outs", []), *(next(iter(metric)) for metric in stage.get("metrics", []))]
+    assert [out for out in made if out not in text] == []
+
+
+@pytest.fixture(scope="module")
+def small_study(small_run: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A study of one seed, one budget and one training set, run and committed."""
+    clone = small_run.copy_to(tmp_path_factory.mktemp("small_study") / "clone")
+    params = PARAMS | {
+        "seeds": [42],
+        "budgets": [20],
+        "n_centroids": [10],
+        "sweep_budget": [20],
+        "sweep_percentiles": [50],
+        "percentiles": [50],
+        "training_sets": ["clusters_20_percentile_50"],
+    }
+    run = {"run": "clusters_20_percentile_50", "labels": 20, "setting": "percentile 50", "published": 0.1}
+    rows = ROWS | {
+        "rows": {"a.joblib": run | {"model": "logreg.joblib"}, "b.keras": run | {"model": "nn.keras"}},
+        "clusterings": {"c.joblib": {"run": "clusters_20", "model": "kmeans.joblib"}},
+    }
+    write(clone, params, rows)
+    for file in ("dvc.lock", "results"):
+        clone.call("git", "rm", "-r", "-q", "--ignore-unmatch", f"study/{file}")
+    clone.sh("make study")
+    clone.git("add", "--all")
+    clone.git("commit", "--quiet", "--message", "A small study")
+    return clone
+
+
+def write(clone: Clone, params: dict, rows: dict) -> None:
+    (clone.path / "study" / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    (clone.path / "study" / "rows.yaml").write_text(yaml.safe_dump(rows, sort_keys=False))
+
+
+def test_a_small_study_makes_models_under_their_names_and_a_line_for_each(small_study: Clone) -> None:
+    assert {path.name for path in (small_study.path / "study" / "models").iterdir()} - {".gitignore"} == {
+        "a.joblib",
+        "b.keras",
+        "c.joblib",
+    }
+    table = pd.read_csv(small_study.path / "metrics" / "study.csv")
+    assert list(table.columns) == tabulate.COLUMNS
+    assert list(table["artifact"]) == ["a", "b"]
+    assert (table["labels"] == 20).all()
+    assert (table["trained_on"] > 20).all()
+
+
+def test_one_more_percentile_runs_its_own_rows_only(
+    small_study: Clone, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    clone = small_study.copy_to(tmp_path_factory.mktemp("percentile") / "clone")
+    params = yaml.safe_load((clone.path / "study" / "params.yaml").read_text())
+    params["sweep_percentiles"].append(60)
+    params["training_sets"].append("clusters_20_percentile_60")
+    write(clone, params, yaml.safe_load((clone.path / "study" / "rows.yaml").read_text()))
+    assert set(executed(clone.sh("make study"))) == {
+        "spread-sweep@42-20-60",
+        "train-logreg@42-clusters_20_percentile_60",
+        "train-nn@42-clusters_20_percentile_60",
+        "grade@42-clusters_20_percentile_60",
+    }
+
+
+def test_a_clone_without_the_models_counts_graded_rows_as_done(
+    small_study: Clone, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = Clone(tmp_path_factory.mktemp("elsewhere") / "clone")
+    small_study.git("clone", "--quiet", str(small_study.path), str(elsewhere.path))
+    assert not (elsewhere.path / "study" / "runs").exists()
+    assert [stage for stage in executed(elsewhere.sh("make study")) if stage != "download"] == []
+    assert elsewhere.git("status", "--porcelain") == ""
+    # A row that is missing brings back what it needs.
+    lock = elsewhere.path / "study" / "dvc.lock"
+    recorded = yaml.safe_load(lock.read_text())
+    del recorded["stages"]["grade@42-clusters_20_percentile_50"]
+    lock.write_text(yaml.safe_dump(recorded, sort_keys=False))
+    ran = executed(elsewhere.sh("make study"))
+    assert "grade@42-clusters_20_percentile_50" in ran
+    assert not any(stage.startswith("validate") for stage in ran)
