@@ -1,4 +1,4 @@
-"""What each stage's import costs; quality says whether it loads TensorFlow. ``evaluate`` loads it later, in its run."""
+"""What each stage's import costs; quality says whether it loads TensorFlow."""
 
 import subprocess
 import sys

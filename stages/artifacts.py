@@ -135,6 +135,25 @@ def load_features(path: Path) -> NDArray[np.float32]:
     return features
 
 
+def load_scores(path: Path) -> NDArray[np.float32]:
+    """Read a classifier's scores.
+
+    Returns
+    -------
+    ndarray of shape (n_images, 10), float32
+        Of each class for each image; the answer is the class with the highest.
+
+    Raises
+    ------
+    InputError
+        If the file holds anything else.
+    """
+    scores = _map_array(path)
+    if scores.dtype != np.float32 or scores.shape[1:] != (len(CLASS_NAMES),):
+        raise InputError(f"{path}: {scores.dtype} of shape {scores.shape}, scores are float32 of shape (n, 10)")
+    return np.array(scores)
+
+
 def save_clustering(path: Path, clustering: Clustering) -> None:
     """Write a clustering as ``.npz``, an array for each attribute."""
     with replacing(path) as temporary:

@@ -1,5 +1,6 @@
 """The command line that every stage shares: a mistake ends it with one line, not with a traceback."""
 
+import gc
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,8 @@ def run(stage: Callable[..., None]) -> None:
     SystemExit
         With status 2 and one line on standard error when an option or an input file is not usable.
     """
+    # What was imported is not searched for garbage again, nor at the end, where it would cost a second.
+    gc.freeze()
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(context_settings={"token_normalize_func": lambda token: token.replace("-", "_")})(stage)
     name = Path(sys.argv[0]).stem.replace("_", "-")

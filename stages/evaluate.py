@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-import joblib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -12,19 +11,17 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 from typer import Option
 
-from stages.artifacts import LabelledImages, load_features, load_images, load_labelled, load_labels, replacing
+from stages.artifacts import LabelledImages, load_labelled, load_labels, load_scores, replacing
 from stages.cli import run
-from stages.dataset import CLASS_NAMES, to_unit_range
+from stages.dataset import CLASS_NAMES
 
 CLASSES = np.arange(len(CLASS_NAMES))
 
 
 def main(
-    logreg: Annotated[Path, Option(help="the fitted logistic regression")],
-    nn: Annotated[Path, Option(help="the trained network")],
+    logreg_scores: Annotated[Path, Option(help="logistic regression's scores of the test images")],
+    nn_scores: Annotated[Path, Option(help="the network's scores of the test images")],
     nn_training: Annotated[Path, Option(help="JSON: how the network's training went")],
-    test_features: Annotated[Path, Option()],
-    test_images: Annotated[Path, Option()],
     test_labels: Annotated[Path, Option()],
     train_labels: Annotated[Path, Option(help="used to grade the spread labels and for nothing else")],
     bought: Annotated[Path, Option()],
@@ -34,10 +31,7 @@ def main(
 ) -> None:
     actual = np.array(load_labels(test_labels))
     true_labels = np.array(load_labels(train_labels))
-    predicted = {
-        "logreg": joblib.load(logreg).predict(load_features(test_features)),
-        "nn": predict_with_network(nn, load_images(test_images)),
-    }
+    predicted = {"logreg": load_scores(logreg_scores).argmax(axis=1), "nn": load_scores(nn_scores).argmax(axis=1)}
     report = {
         **grade_labels(
             load_labelled(bought, len(true_labels)), load_labelled(training_set, len(true_labels)), true_labels
@@ -49,14 +43,6 @@ def main(
         write_plots(plots, model, actual, answers)
     with replacing(metrics) as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n")
-
-
-def predict_with_network(path: Path, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Load a network and give the class it answers for each image."""
-    from stages.tensorflow_setup import keras
-
-    network = keras.models.load_model(path)
-    return network.predict(to_unit_range(images), batch_size=500, verbose=0).argmax(axis=1)
 
 
 def grade_labels(

@@ -18,8 +18,9 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from typer import Option
 
-from stages.artifacts import load_features, load_labelled, replacing
+from stages.artifacts import load_features, load_labelled, replacing, save_array
 from stages.cli import InputError, run
+from stages.dataset import CLASS_NAMES
 
 N_COMPONENTS = 300
 # In squared pixel units. A component of this variance is shrunk to 1 / sqrt(2), one of much less hardly at all; of
@@ -30,16 +31,19 @@ SHRUNK_VARIANCE = 10.0
 def main(
     features: Annotated[Path, Option()],
     training_set: Annotated[Path, Option()],
+    test_features: Annotated[Path, Option()],
     C: Annotated[float, Option("--C", min=1e-6, help="inverse of the regularisation strength")],
     max_iter: Annotated[int, Option(min=1)],
     seed: Annotated[int, Option(min=0, max=2**31 - 1)],
     model: Annotated[Path, Option()],
+    test_scores: Annotated[Path, Option(help="the probabilities of the classes for each test image")],
 ) -> None:
     rows = load_features(features)
     labelled = load_labelled(training_set, n_images=len(rows))
     classifier = train(rows[labelled.index], labelled.label, C=C, max_iter=max_iter, seed=seed)
     with replacing(model) as temporary:
         joblib.dump(classifier, temporary)
+    save_array(test_scores, score(classifier, load_features(test_features)))
     print(
         f"logistic regression on {len(labelled.index)} images, {classifier.n_iter_[0]} iterations of at most {max_iter}"
     )
@@ -82,6 +86,23 @@ def train(X: NDArray[np.float32], y: NDArray[np.uint8], *, C: float, max_iter: i
     classifier.intercept_ = classifier.intercept_ - classifier.coef_ @ components.mean_
     classifier.n_features_in_ = X.shape[1]
     return classifier
+
+
+def score(classifier: LogisticRegression, X: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give the probability of each of the ten classes, 0 for one that the training set did not have.
+
+    Parameters
+    ----------
+    classifier : LogisticRegression
+    X : ndarray of shape (n_samples, n_features), float32
+
+    Returns
+    -------
+    ndarray of shape (n_samples, 10), float32, in 0-1
+    """
+    scores = np.zeros((len(X), len(CLASS_NAMES)), np.float32)
+    scores[:, classifier.classes_] = classifier.predict_proba(X)
+    return scores
 
 
 if __name__ == "__main__":

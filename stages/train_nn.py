@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from tqdm.keras import TqdmCallback
 from typer import Option
 
-from stages.artifacts import load_images, load_labelled, replacing
+from stages.artifacts import load_images, load_labelled, replacing, save_array
 from stages.cli import InputError, run
 from stages.dataset import CLASS_NAMES, IMAGE_SHAPE, to_unit_range
 
@@ -93,6 +93,7 @@ class Settings:
 def main(
     images: Annotated[Path, Option()],
     training_set: Annotated[Path, Option()],
+    test_images: Annotated[Path, Option()],
     architecture: Annotated[Architecture, Option()],
     precision: Annotated[Precision, Option()],
     batch_size: Annotated[int, Option(min=1)],
@@ -105,6 +106,7 @@ def main(
     seed: Annotated[int, Option(min=0, max=2**31 - 1)],
     model: Annotated[Path, Option()],
     training: Annotated[Path, Option(help="JSON: how the training went")],
+    test_scores: Annotated[Path, Option(help="the scores of the classes for each test image")],
     history: Annotated[Path | None, Option(help="folder for the loss and accuracy of each epoch")] = None,
 ) -> None:
     settings = Settings(
@@ -129,6 +131,7 @@ def main(
                 with replacing(history / log.parent.name / log.name) as temporary:
                     shutil.copyfile(log, temporary)
     save_reproducibly(network, model)
+    save_array(test_scores, score_with_saved(model, load_images(test_images)))
     with replacing(training) as temporary:
         temporary.write_text(json.dumps({"restarts": restarts}) + "\n")
     print(f"{architecture} network on {len(labelled.index)} images, {restarts} restarts")
@@ -289,6 +292,22 @@ def has_collapsed(network: keras.Sequential, X: NDArray[np.float32]) -> bool:
     """Tell whether a network answers the same class for all of the images, up to a thousand of them."""
     answers = network.predict(X[:1000], verbose=0).argmax(axis=1)
     return len(np.unique(answers)) == 1
+
+
+def score_with_saved(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Score images with a network as it was saved: what is graded is what a reader loads.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.keras`` file.
+    images : ndarray of shape (n_images, 28, 28), uint8
+
+    Returns
+    -------
+    ndarray of shape (n_images, 10), float32
+    """
+    return keras.models.load_model(path).predict(to_unit_range(images), batch_size=500, verbose=0)
 
 
 def save_reproducibly(network: keras.Sequential, path: Path) -> None:

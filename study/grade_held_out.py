@@ -2,31 +2,29 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import joblib
 from typer import Option
 
-from stages.artifacts import load_features, load_images, load_labelled, replacing
+from stages.artifacts import load_labelled, load_scores, replacing
 from stages.cli import run
-from stages.evaluate import grade_predictions, predict_with_network
+from stages.evaluate import grade_predictions
 
 
 def main(
-    logreg: Annotated[Path, Option(help="the fitted logistic regression")],
-    nn: Annotated[Path, Option(help="the trained network")],
-    features: Annotated[Path, Option()],
-    images: Annotated[Path, Option()],
+    logreg_scores: Annotated[Path, Option(help="logistic regression's scores of the training images")],
+    nn_scores: Annotated[Path, Option(help="the network's scores of the training images")],
     held_out: Annotated[Path, Option()],
     result: Annotated[Path, Option()],
 ) -> None:
-    pictures = load_images(images)
-    known = load_labelled(held_out, len(pictures))
-    grades = {
-        "labels": {"held_out": len(known.index)},
-        "logreg": grade_predictions(known.label, joblib.load(logreg).predict(load_features(features)[known.index])),
-        "nn": grade_predictions(known.label, predict_with_network(nn, pictures[known.index])),
+    answers = {
+        "logreg": load_scores(logreg_scores).argmax(axis=1),
+        "nn": load_scores(nn_scores).argmax(axis=1),
     }
+    known = load_labelled(held_out, len(answers["nn"]))
+    grades: dict[str, Any] = {"labels": {"held_out": len(known.index)}}
+    for model, answer in answers.items():
+        grades[model] = grade_predictions(known.label, answer[known.index])
     with replacing(result) as temporary:
         temporary.write_text(json.dumps(grades, indent=2) + "\n")
 

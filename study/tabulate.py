@@ -24,6 +24,13 @@ STUDY = PROJECT / "study"
 METRICS = PROJECT / "metrics"
 SEED_OF_THE_PUBLISHED_STUDY = 42
 NAMES = {"logreg": "logistic regression", "nn": "network"}
+CONTRASTS = [
+    ("representatives", "random n"),
+    ("representatives", "first n"),
+    ("percentile 25", "representatives"),
+    ("full propagation", "representatives"),
+    ("full propagation", "percentile 25"),
+]
 KEYS = ["artifact", "model", "setting", "labels"]
 COLUMNS = [
     *KEYS,
@@ -67,8 +74,18 @@ def main() -> None:
     ):
         with replacing(STUDY / "plots" / f"{name}.png") as temporary:
             figure.savefig(temporary, metadata={"Software": None})
+    contrasts = list_contrasts(rows)
+    with replacing(METRICS / "study_contrasts.csv") as temporary:
+        contrasts.to_csv(temporary, index=False)
     write_table(PROJECT / "README.md", "study", format_overview(summary))
-    write_table(STUDY / "README.md", "study", format_rows(summary))
+    for name, text in (
+        ("rows", format_rows(summary)),
+        ("contrasts", format_contrasts(contrasts)),
+        ("percentile", format_choice(percentiles)),
+        ("clusterings", format_clusterings(clusterings)),
+        ("cost", format_cost(rows, clusterings, published["published_seconds"])),
+    ):
+        write_table(STUDY / "README.md", name, text)
     print(format_overview(summary))
 
 
@@ -161,6 +178,34 @@ def summarise(lines: pd.DataFrame, rows: dict[str, dict[str, Any]]) -> pd.DataFr
     return summary.round({"trained_on": 0, "seconds": 1}).round(6)
 
 
+def list_contrasts(lines: pd.DataFrame) -> pd.DataFrame:
+    """Subtract one setting's accuracy from another's, seed by seed.
+
+    Parameters
+    ----------
+    lines : DataFrame
+        As `list_rows` gives them.
+
+    Returns
+    -------
+    DataFrame
+        ``better,than,model,labels,seeds,difference`` and the 95 % interval of the mean difference by Student's t,
+        ``low`` to ``high``: it holds up over the seeds where ``low`` is above 0.
+    """
+    once = lines[lines["model"].isin(NAMES)].drop_duplicates(["model", "setting", "labels", "seed"])
+    accuracy = once.pivot(index=["model", "labels", "seed"], columns="setting", values="accuracy")
+    table = []
+    for better, than in CONTRASTS:
+        if better in accuracy and than in accuracy:
+            paired = (accuracy[better] - accuracy[than]).dropna().groupby(["model", "labels"])
+            for (model, labels), differences in paired:
+                half = stats.t.ppf(0.975, len(differences) - 1) * differences.std() / np.sqrt(len(differences))
+                mean = differences.mean()
+                table.append((better, than, model, labels, len(differences), mean, mean - half, mean + half))
+    columns = ["better", "than", "model", "labels", "seeds", "difference", "low", "high"]
+    return pd.DataFrame(table, columns=columns).round(6)
+
+
 def list_clusterings(
     results: dict[tuple[int, str], dict[str, Any]], published_inertia: dict[int, float]
 ) -> pd.DataFrame:
@@ -240,8 +285,8 @@ def draw_percentiles(table: pd.DataFrame) -> Figure:
             color="tab:gray",
             label="held-out bought labels",
         )
-        if len(table) and table[f"{model}_validation"].notna().any():
-            picked = table.sort_values(f"{model}_validation", kind="stable").iloc[-1]
+        if table[f"{model}_validation"].notna().any():
+            picked = table[table["percentile"] == pick(table, model)]
             axes.plot(picked["percentile"], 100 * picked[model], "o", ms=12, mfc="none", mec="tab:red", label="picked")
         finish(axes, "percentile of the cluster that takes the label", name)
     figure.axes[0].set_ylabel("accuracy, %")
@@ -328,6 +373,66 @@ def format_rows(summary: pd.DataFrame) -> str:
         for row in summary.to_dict("records")
     ]
     return format_markdown([*header, " restarts", " seconds"], lines)
+
+
+def format_contrasts(contrasts: pd.DataFrame) -> str:
+    """Write the differences as a Markdown table, and whether each holds up over the seeds."""
+    lines = []
+    for row in contrasts.to_dict("records"):
+        verdict = "more" if row["low"] > 0 else "less" if row["high"] < 0 else "no difference shown"
+        difference = f"{100 * row['difference']:+.2f} ± {100 * (row['high'] - row['difference']):.2f}"
+        lines.append([row["better"], row["than"], NAMES[row["model"]], f"{row['labels']:,}", difference, verdict])
+    return format_markdown(["this", "against this", "model", " labels", " difference, %", "it is"], lines)
+
+
+def format_choice(percentiles: pd.DataFrame) -> str:
+    """Write what held-out labels and the test set say of each percentile, and mark the one that is picked."""
+    lines = []
+    for row in percentiles.to_dict("records"):
+        cells = [str(row["percentile"])]
+        for model in NAMES:
+            column = f"{model}_validation"
+            picked = " (picked)" if row["percentile"] == pick(percentiles, model) else ""
+            cells += [format_share(row[column]) + picked, format_share(row[model])]
+        lines.append(cells)
+    header = [" percentile"]
+    for name in NAMES.values():
+        header += [f"{name}: held out, %", " test, %"]
+    return format_markdown(header, lines)
+
+
+def pick(percentiles: pd.DataFrame, model: str) -> int:
+    """Give the percentile with the best accuracy on held-out bought labels; of equals, the smallest."""
+    return int(percentiles.sort_values(f"{model}_validation", ascending=False, kind="stable")["percentile"].iloc[0])
+
+
+def format_clusterings(clusterings: pd.DataFrame) -> str:
+    """Write the inertias as a Markdown table, the mean over seeds beside the published one."""
+    lines = [
+        [
+            f"{n_clusters:,}",
+            str(len(rows)),
+            f"{rows['inertia'].mean():,.0f}",
+            f"{rows['published'].iloc[0]:,.0f}" if rows["published"].notna().all() else "",
+            format_share(rows["above"].mean(), "+"),
+            f"{rows['seconds'].mean():.1f}",
+        ]
+        for n_clusters, rows in clusterings.groupby("n_clusters")
+    ]
+    return format_markdown([" clusters", " seeds", " inertia", " published", " above it, %", " seconds"], lines)
+
+
+def format_cost(lines: pd.DataFrame, clusterings: pd.DataFrame, published: list[dict[str, Any]]) -> str:
+    """Write what rows took at the published study's seed beside what its authors' machine took."""
+    seconds = lines[lines["seed"] == SEED_OF_THE_PUBLISHED_STUDY].set_index("artifact")["seconds"].to_dict()
+    of_seed = clusterings[clusterings["seed"] == SEED_OF_THE_PUBLISHED_STUDY].set_index("n_clusters")["seconds"]
+    seconds["kmeans_2000"] = of_seed.get(2000, np.nan)
+    table = []
+    for entry in published:
+        names = [Path(file).stem for file in entry["models"]]
+        ours = sum(seconds.get(name, np.nan) for name in names)
+        table.append([", ".join(f"`{name}`" for name in names), f"{ours:.1f}", f"{entry['seconds']:,}"])
+    return format_markdown(["rows", " seconds here", " seconds there"], table)
 
 
 def format_accuracy(row: dict[Any, Any]) -> str:

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from stages.artifacts import LabelledImages
+from stages.dataset import to_unit_range
 from stages.evaluate import grade_labels
+from stages.tensorflow_setup import keras
 from tests.conftest import Clone, leaves
 
 
@@ -37,6 +39,15 @@ def test_the_metrics_are_those_of_the_files(small_run: Clone) -> None:
     )
     actual = np.load(small_run.path / "data" / "test_labels.npy")
     assert metrics["logreg"]["accuracy"] == pytest.approx((answers == actual).mean(), abs=1e-6)
+
+
+def test_the_scores_are_those_of_the_saved_models(small_run: Clone) -> None:
+    data, models = small_run.path / "data", small_run.path / "models"
+    network = keras.models.load_model(models / "nn.keras")
+    answers = network.predict(to_unit_range(np.load(data / "test_images.npy")), verbose=0)
+    np.testing.assert_allclose(np.load(data / "nn_test_scores.npy"), answers, atol=1e-5)
+    answers = joblib.load(models / "logreg.joblib").predict_proba(np.load(data / "test_features.npy"))
+    np.testing.assert_allclose(np.load(data / "logreg_test_scores.npy"), answers, atol=1e-6)
 
 
 def test_the_accuracy_of_no_spread_label_is_null() -> None:

@@ -9,7 +9,7 @@ import pytest
 from stages.cli import InputError
 from stages.dataset import to_pixel_vectors
 from stages.download import read_idx, read_verified
-from stages.train_logreg import train
+from stages.train_logreg import score, train
 from tests.conftest import Clone
 
 
@@ -24,6 +24,15 @@ def test_it_learns_from_real_images(idx_folder: Path) -> None:
 def test_one_class_is_too_few() -> None:
     with pytest.raises(InputError, match="1 class, allowed are 2 or more"):
         train(np.zeros((5, 784), np.float32), np.full(5, 3, np.uint8), C=0.1, max_iter=10, seed=0)
+
+
+def test_a_class_that_was_not_bought_scores_nothing() -> None:
+    X = np.random.default_rng(0).random((30, 20), np.float32)
+    model = train(X, np.repeat(np.array([1, 4, 8], np.uint8), 10), C=1, max_iter=10, seed=0)
+    scores = score(model, X)
+    assert scores.shape == (30, 10)
+    np.testing.assert_allclose(scores[:, [1, 4, 8]].sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(scores.argmax(axis=1), model.predict(X))
 
 
 def test_the_file_serves_a_scikit_learn_user(small_run: Clone) -> None:
