@@ -2,6 +2,7 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 from benchmarks.common import PROJECT
 from stages.artifacts import replacing
@@ -82,6 +83,11 @@ def draw_scaling(table: pd.DataFrame) -> Figure:
                 rows["system"].astype(int), rows[column], style, marker="o", label=str(case).removeprefix("scaling-")
             )
         axes.set(xscale="log", yscale="log", xlabel="images", ylabel=label)
+        sizes = sorted(table["system"].astype(int).unique())
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.minorticks_off()
         axes.grid(alpha=0.3)
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axes.set_yticks([200, 500, 1000, 2000])
     axes.legend(fontsize=8)
     return figure
