@@ -5,10 +5,11 @@ import csv
 import joblib
 import numpy as np
 import pytest
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 from stages.artifacts import LabelledImages
 from stages.dataset import to_unit_range
-from stages.evaluate import grade_labels
+from stages.evaluate import count_confusions, grade_labels, grade_predictions
 from stages.tensorflow_setup import keras
 from tests.conftest import Clone, leaves
 
@@ -54,6 +55,22 @@ def test_the_accuracy_of_no_spread_label_is_null() -> None:
     bought = LabelledImages(np.arange(3), np.array([1, 2, 3], np.uint8))
     graded = grade_labels(bought, bought, np.array([1, 2, 3, 4], np.uint8))
     assert graded["propagation"] == {"accuracy": None, "coverage": 0.75}
+
+
+@pytest.mark.parametrize("n_classes", [3, 10])
+def test_the_grades_are_those_of_scikit_learn(n_classes: int) -> None:
+    rng = np.random.default_rng(0)
+    actual, predicted = rng.integers(0, n_classes, 200, np.uint8), rng.integers(0, 10, 200)
+    labels = np.arange(10)
+    np.testing.assert_array_equal(
+        count_confusions(actual, predicted), confusion_matrix(actual, predicted, labels=labels)
+    )
+    assert grade_predictions(actual, predicted) == {
+        "accuracy": pytest.approx(accuracy_score(actual, predicted), abs=1e-6),
+        "macro_f1": pytest.approx(
+            f1_score(actual, predicted, labels=labels, average="macro", zero_division=0), abs=1e-6
+        ),
+    }
 
 
 @pytest.mark.parametrize("model", ["logreg", "nn"])
