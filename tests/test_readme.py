@@ -4,10 +4,13 @@ import ast
 import json
 import re
 
+import pandas as pd
 import pytest
 import yaml
 
+from benchmarks.report import format_ratios
 from tests.conftest import PROJECT, leaves
+from tools.pages import insert
 
 README = (PROJECT / "README.md").read_text()
 
@@ -27,6 +30,12 @@ def test_the_results_are_those_of_the_committed_run() -> None:
     assert f"The {bought:,} labels became {trained_on:,} training labels" in README
     right = f"{metrics['propagation']['accuracy']:.2%}".replace("%", " %")
     assert f"of the {trained_on - bought:,} that were spread, {right} are right" in README
+
+
+def test_the_comparisons_are_those_of_the_committed_table() -> None:
+    table = pd.read_csv(PROJECT / "metrics" / "bench.csv")
+    comparisons = table[~table["case"].str.startswith("scaling-")]
+    assert insert(README, "bench", format_ratios(comparisons)) == README
 
 
 def test_the_committed_run_beats_the_published_one() -> None:
