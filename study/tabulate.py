@@ -57,11 +57,14 @@ def main() -> None:
     rows = list_rows(results, published["rows"])
     summary = summarise(rows, published["rows"])
     clusterings = list_clusterings(results, published["published_inertia"])
+    contrasts = list_contrasts(rows)
     percentiles = compare_percentiles(rows, results)
+    overview = format_overview(summary)
     for path, table in (
         (METRICS / "study.csv", rows),
         (METRICS / "study_summary.csv", summary),
         (METRICS / "study_clusterings.csv", clusterings),
+        (METRICS / "study_contrasts.csv", contrasts),
         (STUDY / "plots" / "percentile.csv", percentiles),
         *((STUDY / "plots" / f"labels_{model}.csv", by_labels(summary, model)) for model in NAMES),
     ):
@@ -74,10 +77,7 @@ def main() -> None:
     ):
         with replacing(STUDY / "plots" / f"{name}.png") as temporary:
             figure.savefig(temporary, metadata={"Software": None})
-    contrasts = list_contrasts(rows)
-    with replacing(METRICS / "study_contrasts.csv") as temporary:
-        contrasts.to_csv(temporary, index=False)
-    write_table(PROJECT / "README.md", "study", format_overview(summary))
+    write_table(PROJECT / "README.md", "study", overview)
     for name, text in (
         ("rows", format_rows(summary)),
         ("contrasts", format_contrasts(contrasts)),
@@ -86,7 +86,7 @@ def main() -> None:
         ("cost", format_cost(rows, clusterings, published["published_seconds"])),
     ):
         write_table(STUDY / "README.md", name, text)
-    print(format_overview(summary))
+    print(overview)
 
 
 def read_results(folder: Path) -> dict[tuple[int, str], dict[str, Any]]:
@@ -163,19 +163,31 @@ def summarise(lines: pd.DataFrame, rows: dict[str, dict[str, Any]]) -> pd.DataFr
     published = name_rows(rows).set_index("artifact")["published"].astype(float)
     groups = lines.groupby(KEYS, sort=False)
     summary = groups["accuracy"].agg(seeds="count", mean="mean", sd="std").reset_index()
-    half = stats.t.ppf(0.975, summary["seeds"] - 1) * summary["sd"] / np.sqrt(summary["seeds"])
+    half = half_width(summary["sd"], summary["seeds"])
     summary["low"], summary["high"] = summary["mean"] - half, summary["mean"] + half
     summary["published"] = summary["artifact"].map(published)
     summary["difference"] = summary["mean"] - summary["published"]
-    for name, column, how in (
-        ("macro_f1", "macro_f1", "mean"),
-        ("propagation_accuracy", "propagation_accuracy", "mean"),
-        ("trained_on", "trained_on", "mean"),
-        ("restarts", "restarts", "sum"),
-        ("seconds", "seconds", "mean"),
-    ):
-        summary[name] = groups[column].agg(how).to_numpy()
+    for column in ("macro_f1", "propagation_accuracy", "trained_on", "restarts", "seconds"):
+        summary[column] = groups[column].agg("sum" if column == "restarts" else "mean").to_numpy()
     return summary.round({"trained_on": 0, "seconds": 1}).round(6)
+
+
+def half_width(sd: Any, n: Any) -> Any:
+    """Give half the width of the 95 % interval of a mean by Student's t, of numbers or column by column.
+
+    Parameters
+    ----------
+    sd : float or Series
+        Standard deviation of a sample.
+    n : int or Series
+        Its size.
+
+    Returns
+    -------
+    float or Series
+        Not a number for a sample of one.
+    """
+    return stats.t.ppf(0.975, n - 1) * sd / np.sqrt(n)
 
 
 def list_contrasts(lines: pd.DataFrame) -> pd.DataFrame:
@@ -199,7 +211,7 @@ def list_contrasts(lines: pd.DataFrame) -> pd.DataFrame:
         if better in accuracy and than in accuracy:
             paired = (accuracy[better] - accuracy[than]).dropna().groupby(["model", "labels"])
             for (model, labels), differences in paired:
-                half = stats.t.ppf(0.975, len(differences) - 1) * differences.std() / np.sqrt(len(differences))
+                half = half_width(differences.std(), len(differences))
                 mean = differences.mean()
                 table.append((better, than, model, labels, len(differences), mean, mean - half, mean + half))
     columns = ["better", "than", "model", "labels", "seeds", "difference", "low", "high"]
@@ -242,7 +254,7 @@ def compare_percentiles(lines: pd.DataFrame, results: dict[tuple[int, str], dict
         for model in NAMES:
             accuracy = of_setting[of_setting["model"] == model].drop_duplicates("seed")["accuracy"]
             entry[model] = accuracy.mean()
-            entry[f"{model}_half"] = stats.t.ppf(0.975, len(accuracy) - 1) * accuracy.std() / np.sqrt(len(accuracy))
+            entry[f"{model}_half"] = half_width(accuracy.std(), len(accuracy))
             held_out = [grades[model]["accuracy"] for (_, run), grades in results.items() if run == name]
             entry[f"{model}_validation"] = float(np.mean(held_out))
         entry["propagation_accuracy"] = of_setting["propagation_accuracy"].mean()
