@@ -97,7 +97,7 @@ def read_results(folder: Path) -> dict[tuple[int, str], dict[str, Any]]:
 
 
 def name_rows(rows: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """Lay out the rows of rows.yaml, and after them one of the published network for every run of a network.
+    """Lay out the rows of rows.yaml, and after them those of both published models on the same training sets.
 
     Returns
     -------
@@ -107,11 +107,12 @@ def name_rows(rows: dict[str, dict[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("artifact").reset_index()
     table["artifact"] = table["artifact"].map(lambda file: Path(file).stem)
     table["model"] = table["graded_as"] = table["model"].map(lambda file: Path(file).stem)
-    networks = table[table["model"] == "nn"].drop_duplicates("run")
-    published = networks.assign(model="published nn")
-    for column in ("artifact", "run"):
-        published[column] = "published_network_" + networks["run"]
-    return pd.concat([table, published], ignore_index=True)
+    published = []
+    for model, name in (("logreg", "published_logreg"), ("nn", "published_network")):
+        of_model = table[table["model"] == model].drop_duplicates("run")
+        run = name + "_" + of_model["run"]
+        published.append(of_model.assign(model=name.replace("_", " "), artifact=run, run=run))
+    return pd.concat([table, *published], ignore_index=True)
 
 
 def list_rows(results: dict[tuple[int, str], dict[str, Any]], rows: dict[str, dict[str, Any]]) -> pd.DataFrame:
@@ -379,7 +380,7 @@ def format_rows(summary: pd.DataFrame) -> str:
             format_share(row["published"]),
             format_share(row["difference"], "+"),
             format_share(row["propagation_accuracy"]),
-            "" if row["model"] == "logreg" else str(row["restarts"]),
+            "" if "logreg" in row["model"] else str(row["restarts"]),
             f"{row['seconds']:.1f}",
         ]
         for row in summary.to_dict("records")

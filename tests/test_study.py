@@ -84,6 +84,7 @@ def small_study(small_run: Clone, tmp_path_factory: pytest.TempPathFactory) -> C
         "sweep_percentiles": [50],
         "percentiles": [50],
         "training_sets": ["clusters_20_percentile_50"],
+        "published_logreg": {"training_sets": ["clusters_20_percentile_50"], "max_iter": 100},
     }
     run = {"run": "clusters_20_percentile_50", "labels": 20, "setting": "percentile 50", "published": 0.1}
     rows = ROWS | {
@@ -112,7 +113,7 @@ def test_a_small_study_makes_models_under_their_names_and_a_line_for_each(small_
     }
     table = pd.read_csv(small_study.path / "metrics" / "study.csv")
     assert list(table.columns) == tabulate.COLUMNS
-    assert list(table["artifact"]) == ["a", "b"]
+    assert list(table["artifact"]) == ["a", "b", "published_logreg_clusters_20_percentile_50"]
     assert (table["labels"] == 20).all()
     assert (table["trained_on"] > 20).all()
 
