@@ -1,0 +1,82 @@
+"""The committed study is whole, its tables and pages are those of its results, and what it says of itself is so."""
+
+import re
+
+import pandas as pd
+import pytest
+import yaml
+
+from study import tabulate
+from tests.conftest import PROJECT
+from tools.pages import insert
+
+STUDY = PROJECT / "study"
+METRICS = PROJECT / "metrics"
+ROWS = yaml.safe_load((STUDY / "rows.yaml").read_text())
+PARAMS = yaml.safe_load((STUDY / "params.yaml").read_text())
+RESULTS = tabulate.read_results(STUDY / "results")
+LINES = tabulate.list_rows(RESULTS, ROWS["rows"])
+SUMMARY = tabulate.summarise(LINES, ROWS["rows"])
+CLUSTERINGS = tabulate.list_clusterings(RESULTS, ROWS["published_inertia"])
+CONTRASTS = tabulate.list_contrasts(LINES)
+PERCENTILES = tabulate.compare_percentiles(LINES, RESULTS)
+
+
+@pytest.mark.parametrize(
+    ("path", "table"),
+    [
+        (METRICS / "study.csv", LINES),
+        (METRICS / "study_summary.csv", SUMMARY),
+        (METRICS / "study_clusterings.csv", CLUSTERINGS),
+        (METRICS / "study_contrasts.csv", CONTRASTS),
+        (STUDY / "plots" / "percentile.csv", PERCENTILES),
+    ],
+)
+def test_a_table_is_that_of_the_results(path, table: pd.DataFrame) -> None:
+    assert path.read_text() == table.to_csv(index=False)
+
+
+@pytest.mark.parametrize(
+    ("page", "name", "text"),
+    [
+        ("README.md", "study", tabulate.format_overview(SUMMARY)),
+        ("study/README.md", "rows", tabulate.format_rows(SUMMARY)),
+        ("study/README.md", "contrasts", tabulate.format_contrasts(CONTRASTS)),
+        ("study/README.md", "percentile", tabulate.format_choice(PERCENTILES)),
+        ("study/README.md", "clusterings", tabulate.format_clusterings(CLUSTERINGS)),
+        ("study/README.md", "cost", tabulate.format_cost(LINES, CLUSTERINGS, ROWS["published_seconds"])),
+    ],
+)
+def test_a_page_shows_the_results(page: str, name: str, text: str) -> None:
+    shown = (PROJECT / page).read_text()
+    assert shown == insert(shown, name, text)
+
+
+def test_every_row_is_there_at_every_seed() -> None:
+    expected = {
+        (file.rpartition(".")[0], seed)
+        for file, row in ROWS["rows"].items()
+        for seed in ([42] if row["run"].startswith("distances") else PARAMS["seeds"])
+    }
+    for prefix, sets, seeds in (
+        ("published_logreg_", PARAMS["published_logreg"]["training_sets"], PARAMS["seeds"]),
+        ("published_network_", PARAMS["published_network"]["training_sets"], [42]),
+    ):
+        expected |= {(prefix + training_set, seed) for training_set in sets for seed in seeds}
+    assert set(zip(LINES["artifact"], LINES["seed"], strict=True)) == expected
+
+
+def test_no_network_of_ours_collapsed() -> None:
+    assert (LINES[LINES["model"] == "nn"]["accuracy"] > 0.5).all()
+
+
+def test_a_row_below_the_published_number_is_named_on_the_page() -> None:
+    page = (STUDY / "README.md").read_text().split("## Rows below the published number")[1].split("\n## ")[0]
+    below = SUMMARY[(SUMMARY["difference"] < 0) & SUMMARY["model"].isin(tabulate.NAMES)]["artifact"]
+    assert set(re.findall(r"^\| `([\w-]+)`", page, re.MULTILINE)) == set(below)
+
+
+def test_clusterings_reach_the_published_inertia() -> None:
+    published = CLUSTERINGS[(CLUSTERINGS["seed"] == 42) & CLUSTERINGS["published"].notna()]
+    assert len(published) == 4
+    assert (published["above"] <= 0.005).all()
