@@ -1,6 +1,7 @@
 """The committed study is whole, its tables and pages are those of its results, and what it says of itself is so."""
 
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -32,7 +33,7 @@ PERCENTILES = tabulate.compare_percentiles(LINES, RESULTS)
         (STUDY / "plots" / "percentile.csv", PERCENTILES),
     ],
 )
-def test_a_table_is_that_of_the_results(path, table: pd.DataFrame) -> None:
+def test_a_table_is_that_of_the_results(path: Path, table: pd.DataFrame) -> None:
     assert path.read_text() == table.to_csv(index=False)
 
 
