@@ -16,6 +16,7 @@ from typer import Option
 
 from stages.artifacts import load_features, load_labelled, save_array
 from stages.cli import run
+from stages.train_logreg import score
 
 
 def main(
@@ -32,7 +33,7 @@ def main(
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         classifier.fit(rows[labelled.index], labelled.label)
-    save_array(test_scores, classifier.predict_proba(load_features(test_features)).astype("float32"))
+    save_array(test_scores, score(classifier, load_features(test_features)))
     print(f"the published logistic regression on {len(labelled.index)} images")
 
 
