@@ -43,10 +43,13 @@ class LabelledImages:
         Positions among the training images, ascending.
     label : ndarray of shape (n_labelled,), uint8
         The class of each, 0-9.
+    weight : ndarray of shape (n_labelled,), float32, or None
+        How far each label is trusted, in 0-1; None where all are alike.
     """
 
     index: NDArray[np.int64]
     label: NDArray[np.uint8]
+    weight: NDArray[np.float32] | None = None
 
 
 @contextmanager
@@ -115,6 +118,21 @@ def load_labels(path: Path) -> NDArray[np.uint8]:
     if labels.dtype != np.uint8 or labels.ndim != 1:
         raise InputError(f"{path}: {labels.dtype} of shape {labels.shape}, labels are uint8 of shape (n,)")
     return labels
+
+
+def load_embedding(path: Path) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """Map an embedding from disk without reading it: images, which stand for their pixels, or rows of features.
+
+    Returns
+    -------
+    ndarray of shape (n_images, 28, 28), uint8, or of shape (n_images, n_components), float32
+
+    Raises
+    ------
+    InputError
+        If the file holds anything else.
+    """
+    return load_images(path) if _map_array(path).dtype == np.uint8 else load_features(path)
 
 
 def load_features(path: Path) -> NDArray[np.float32]:
@@ -187,9 +205,12 @@ def load_clustering(path: Path) -> Clustering:
 
 
 def save_labelled(path: Path, labelled: LabelledImages) -> None:
-    """Write labelled images as CSV: ``index,label``."""
+    """Write labelled images as CSV: ``index,label``, and ``weight`` where labels are not all alike."""
+    table = pd.DataFrame({"index": labelled.index, "label": labelled.label})
+    if labelled.weight is not None:
+        table["weight"] = labelled.weight
     with replacing(path) as temporary:
-        pd.DataFrame({"index": labelled.index, "label": labelled.label}).to_csv(temporary, index=False)
+        table.to_csv(temporary, index=False)
 
 
 def load_labelled(path: Path, n_images: int) -> LabelledImages:
@@ -198,20 +219,25 @@ def load_labelled(path: Path, n_images: int) -> LabelledImages:
     Raises
     ------
     InputError
-        If a column is missing, or an index or a label is out of range or repeated.
+        If a column is missing, an index is repeated, or an index, a label or a weight is out of range.
     """
     try:
-        table = pd.read_csv(path, dtype={"index": np.int64, "label": np.uint8})
+        table = pd.read_csv(path, dtype={"index": np.int64, "label": np.uint8, "weight": np.float32})
     except ValueError as error:
         raise InputError(f"{path}: not a table of index,label ({error})") from error
-    if list(table.columns) != ["index", "label"]:
-        raise InputError(f"{path}: columns {list(table.columns)}, labelled images have index,label")
+    if list(table.columns) not in (["index", "label"], ["index", "label", "weight"]):
+        raise InputError(
+            f"{path}: columns {list(table.columns)}, labelled images have index,label or index,label,weight"
+        )
     index, label = table["index"].to_numpy(), table["label"].to_numpy()
+    weight = table["weight"].to_numpy() if "weight" in table else None
     if len(index) and not (index.min() >= 0 and index.max() < n_images and (np.diff(index) > 0).all()):
         raise InputError(f"{path}: an index is repeated, unsorted or outside 0 to {n_images - 1}")
     if len(label) and label.max() >= len(CLASS_NAMES):
         raise InputError(f"{path}: label {label.max()}, allowed are 0 to {len(CLASS_NAMES) - 1}")
-    return LabelledImages(index, label)
+    if weight is not None and not ((weight >= 0) & (weight <= 1)).all():
+        raise InputError(f"{path}: a weight is missing or outside 0 to 1")
+    return LabelledImages(index, label, weight)
 
 
 def _map_array(path: Path) -> NDArray:

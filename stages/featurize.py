@@ -1,4 +1,4 @@
-"""Turn images into the rows that logistic regression learns from: their pixels, or their distances to the centroids."""
+"""Turn embedded images into the rows that logistic regression learns from: as they are, or distances to centroids."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -12,9 +12,9 @@ from sklearn.cluster import KMeans
 from tqdm import tqdm
 from typer import Option
 
-from stages.artifacts import load_images, replacing
+from stages.artifacts import load_embedding, replacing
 from stages.cli import InputError, run
-from stages.dataset import to_pixel_vectors
+from stages.dataset import to_rows
 
 ROWS_AT_ONCE = 4096
 
@@ -22,13 +22,13 @@ ROWS_AT_ONCE = 4096
 class Representation(StrEnum):
     """What stands for an image."""
 
-    PIXELS = "pixels"
+    EMBEDDING = "embedding"
     DISTANCES = "distances"
 
 
 def main(
-    train_images: Annotated[Path, Option()],
-    test_images: Annotated[Path, Option()],
+    train_embedding: Annotated[Path, Option()],
+    test_embedding: Annotated[Path, Option()],
     representation: Annotated[Representation, Option()],
     train_features: Annotated[Path, Option()],
     test_features: Annotated[Path, Option()],
@@ -37,33 +37,36 @@ def main(
     if representation is Representation.DISTANCES and model is None:
         raise InputError("distances are measured to the centroids of a model, and none was given")
     kmeans = joblib.load(model) if model and representation is Representation.DISTANCES else None
-    for source, destination in ((train_images, train_features), (test_images, test_features)):
-        images = load_images(source)
-        n_features = kmeans.n_clusters if kmeans else images[0].size
+    for source, destination in ((train_embedding, train_features), (test_embedding, test_features)):
+        embedding = load_embedding(source)
+        n_features = kmeans.n_clusters if kmeans else embedding[0].size
         with replacing(destination) as temporary, temporary.open("wb") as file:
             # Written chunk by chunk: at 2000 centroids the whole would not fit in a small machine's memory.
-            write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (len(images), n_features)})
-            for start in tqdm(range(0, len(images), ROWS_AT_ONCE), desc=destination.stem, unit="chunk"):
+            write_array_header_1_0(
+                file, {"descr": "<f4", "fortran_order": False, "shape": (len(embedding), n_features)}
+            )
+            for start in tqdm(range(0, len(embedding), ROWS_AT_ONCE), desc=destination.stem, unit="chunk"):
                 rows = slice(start, start + ROWS_AT_ONCE)
-                file.write(featurize(images[rows], kmeans).astype("<f4", copy=False).data)
+                file.write(featurize(embedding[rows], kmeans).astype("<f4", copy=False).data)
 
 
-def featurize(images: NDArray[np.uint8], kmeans: KMeans | None) -> NDArray[np.float32]:
+def featurize(embedding: NDArray[np.uint8] | NDArray[np.float32], kmeans: KMeans | None) -> NDArray[np.float32]:
     """Represent each image by one row of numbers.
 
     Parameters
     ----------
-    images : ndarray of shape (n_images, 28, 28), uint8
+    embedding : ndarray of shape (n_images, 28, 28), uint8, or (n_images, n_components), float32
+        Images stand for their pixels.
     kmeans : KMeans or None
-        Fitted on pixels in 0-1: its centroids are measured to. None keeps the pixels.
+        Fitted on such an embedding: its centroids are measured to. None keeps the embedding.
 
     Returns
     -------
-    ndarray of shape (n_images, 784) or (n_images, n_clusters), float32
-        Pixels in 0-1, or Euclidean distances in those units.
+    ndarray of shape (n_images, 784), (n_images, n_components) or (n_images, n_clusters), float32
+        Pixels in 0-1, the embedding, or Euclidean distances in its units.
     """
-    pixels = to_pixel_vectors(images)
-    return kmeans.transform(pixels) if kmeans else pixels
+    rows = to_rows(embedding)
+    return kmeans.transform(rows) if kmeans else rows
 
 
 if __name__ == "__main__":

@@ -20,15 +20,15 @@ from sklearn.decomposition import PCA
 from tqdm import tqdm
 from typer import Option
 
-from stages.artifacts import Clustering, load_images, replacing, save_clustering
+from stages.artifacts import Clustering, load_embedding, replacing, save_clustering
 from stages.cli import InputError, run
-from stages.dataset import to_pixel_vectors
+from stages.dataset import to_rows
 
 ROWS_AT_ONCE = 4096
 
 
 def main(
-    images: Annotated[Path, Option()],
+    embedding: Annotated[Path, Option()],
     n_clusters: Annotated[int, Option(min=1)],
     n_components: Annotated[int, Option(min=1, help="principal components to start on")],
     n_iter_components: Annotated[int, Option(min=1, help="Lloyd iterations on the components")],
@@ -37,7 +37,7 @@ def main(
     model: Annotated[Path, Option()],
     clustering: Annotated[Path, Option()],
 ) -> None:
-    X = to_pixel_vectors(load_images(images))
+    X = to_rows(load_embedding(embedding))
     if n_clusters > len(X):
         raise InputError(f"n_clusters is {n_clusters}, allowed are 1 to {len(X)}, the number of training images")
     kmeans = fit_kmeans(

@@ -1,35 +1,74 @@
-"""Spread each bought label over its cluster, or over only the part of it nearest the centroid.
+"""Spread each bought label over images that are like the bought one, each with a weight that says how far to trust it.
 
-The images near a centroid are the ones most likely to share the label of its representative: ``percentile`` trades
-how many images take a label against how many of those labels are right (Géron, "Hands-On Machine Learning", chapter on
-clustering for semi-supervised learning).
+``cluster`` gives a cluster's label to its images: those near a centroid are the ones most likely to share the label of
+its representative (Géron, "Hands-On Machine Learning", chapter on clustering for semi-supervised learning). ``graph``
+lets labels flow along a graph of nearest neighbours (Zhou et al. 2004, "Learning with local and global consistency"),
+``linear`` asks logistic regression trained on the bought labels, and ``graph-and-linear`` averages the two, whose errors
+differ. ``percentile`` trades how many images take a label against how many of those labels are right.
 """
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import faiss
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.decomposition import PCA
 from typer import Option
 
-from stages.artifacts import Clustering, LabelledImages, load_clustering, load_labelled, save_labelled
+from stages.artifacts import Clustering, LabelledImages, load_clustering, load_embedding, load_labelled, save_labelled
 from stages.cli import run
+from stages.dataset import CLASS_NAMES, to_rows
+from stages.logistic_regression import score, train
+
+# Neighbours are looked for on this many principal components: more cost time and change few of them.
+N_GRAPH_COMPONENTS = 256
+N_SPREADING_STEPS = 50
+# Of linear: what train_logreg takes too.
+C, MAX_ITER = 0.3, 100
+
+
+class Method(StrEnum):
+    """Along what a label spreads."""
+
+    CLUSTER = "cluster"
+    GRAPH = "graph"
+    LINEAR = "linear"
+    GRAPH_AND_LINEAR = "graph-and-linear"
 
 
 def main(
     clustering: Annotated[Path, Option()],
+    embedding: Annotated[Path, Option()],
     bought: Annotated[Path, Option()],
     percentile: Annotated[float, Option(min=0, max=100)],
+    method: Annotated[Method, Option()],
+    n_neighbours: Annotated[int, Option(min=1, help="of each image in the graph")],
+    alpha: Annotated[float, Option(min=0, max=0.999, help="what an image takes from its neighbours in the graph")],
+    seed: Annotated[int, Option(min=0, max=2**31 - 1)],
     training_set: Annotated[Path, Option()],
 ) -> None:
     partition = load_clustering(clustering)
     purchase = load_labelled(bought, n_images=len(partition.cluster))
-    labelled = propagate(partition, purchase, percentile)
+    if method is Method.CLUSTER:
+        labelled = spread_over_clusters(partition, purchase, percentile)
+    else:
+        X = to_rows(load_embedding(embedding))
+        scores = []
+        if method is not Method.LINEAR:
+            scores.append(spread_over_graph(neighbour_graph(X, n_neighbours), purchase, alpha))
+        if method is not Method.GRAPH:
+            classifier = train(X[purchase.index], purchase.label, C=C, max_iter=MAX_ITER, seed=seed)
+            scores.append(score(classifier, X))
+        labelled = keep_surest(np.mean(scores, axis=0), purchase, percentile)
     save_labelled(training_set, labelled)
     print(f"{len(purchase.index)} bought labels, {len(labelled.index)} images in the training set")
 
 
-def propagate(clustering: Clustering, bought: LabelledImages, percentile: float) -> LabelledImages:
+def spread_over_clusters(clustering: Clustering, bought: LabelledImages, percentile: float) -> LabelledImages:
     """Give the label of each cluster to its images within a percentile of distance.
 
     A cluster takes the label of the bought image nearest its centroid; one without a bought image gives none. A
@@ -61,6 +100,89 @@ def propagate(clustering: Clustering, bought: LabelledImages, percentile: float)
         spread = within["cluster"].map(label_of_cluster).dropna().drop(bought.index, errors="ignore")
     labelled = pd.concat([label, spread]).sort_index()
     return LabelledImages(labelled.index.to_numpy(np.int64), labelled.to_numpy(np.uint8))
+
+
+def neighbour_graph(X: NDArray[np.float32], n_neighbours: int) -> sparse.csr_array:
+    """Join each image with its nearest neighbours, the more strongly the nearer they are.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features), float32
+    n_neighbours : int
+        At most n_samples - 1 are joined.
+
+    Returns
+    -------
+    csr_array of shape (n_samples, n_samples), float32
+        Symmetric: the weight of an edge is ``exp(-d(i, j)^2 / (s_i s_j))``, where ``s`` is the distance of an image to
+        its last neighbour (Zelnik-Manor and Perona 2004, "Self-tuning spectral clustering").
+    """
+    n_components = min(N_GRAPH_COMPONENTS, *X.shape)
+    components = PCA(n_components, svd_solver="covariance_eigh").fit_transform(X)
+    index = faiss.IndexFlatL2(n_components)
+    index.add(components)
+    # The nearest is the image itself.
+    squared, neighbour = index.search(components, min(n_neighbours + 1, len(X)))
+    squared, neighbour = np.maximum(squared[:, 1:], 0), neighbour[:, 1:]
+    scale = np.sqrt(squared[:, -1])
+    weight = np.exp(-squared / np.maximum(scale[:, None] * scale[neighbour], np.finfo(np.float32).tiny))
+    rows = np.repeat(np.arange(len(X)), neighbour.shape[1])
+    directed = sparse.csr_array((weight.ravel(), (rows, neighbour.ravel())), shape=(len(X), len(X)))
+    return directed.maximum(directed.T).tocsr()
+
+
+def spread_over_graph(graph: sparse.csr_array, bought: LabelledImages, alpha: float) -> NDArray[np.float32]:
+    """Let bought labels flow along the edges of a graph (label spreading, Zhou et al. 2004).
+
+    Parameters
+    ----------
+    graph : csr_array of shape (n_samples, n_samples), float32
+        Symmetric, not negative.
+    bought : LabelledImages
+    alpha : float
+        0 to less than 1: the share that an image takes from its neighbours at each step.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, 10), float32
+        Shares of the classes, in 0-1, all zero where no label arrives.
+    """
+    degree = graph.sum(axis=1)
+    scale = sparse.diags_array(1 / np.sqrt(np.maximum(degree, np.finfo(np.float32).tiny)))
+    normalised = (scale @ graph @ scale).tocsr().astype(np.float32)
+    start = np.zeros((graph.shape[0], len(CLASS_NAMES)), np.float32)
+    start[bought.index, bought.label] = 1
+    flow = start
+    for _ in range(N_SPREADING_STEPS):
+        flow = np.float32(alpha) * (normalised @ flow) + np.float32(1 - alpha) * start
+    return flow / np.maximum(flow.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+
+
+def keep_surest(scores: NDArray[np.float32], bought: LabelledImages, percentile: float) -> LabelledImages:
+    """Give each image the label with the highest score, if it is among the surest of those that take this label.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_images, 10), float32, in 0-1
+    bought : LabelledImages
+        Their labels stay, with weight 1.
+    percentile : float
+        0-100: the share of the images of each label that keep it; 0 spreads nothing and 100 everything.
+
+    Returns
+    -------
+    LabelledImages
+        The training set; a weight is the score of the label.
+    """
+    images = pd.DataFrame({"label": scores.argmax(axis=1), "weight": scores.max(axis=1)})
+    images.loc[bought.index, "label"] = bought.label
+    images.loc[bought.index, "weight"] = 1
+    is_bought = images.index.isin(bought.index)
+    rank = images[~is_bought].groupby("label")["weight"].rank(method="first", ascending=False, pct=True)
+    kept = images[is_bought | (rank.reindex(images.index, fill_value=np.inf) <= percentile / 100)]
+    return LabelledImages(
+        kept.index.to_numpy(np.int64), kept["label"].to_numpy(np.uint8), kept["weight"].to_numpy(np.float32)
+    )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
 """Train a small convolutional network on the training set.
 
-``compact`` is this project's network; ``published`` is the one of the study that the project reproduces, whose
-one-channel bottleneck dies in about a third of its runs: such a collapse is detected, and the training starts again
-from another seed.
+``compact`` is this project's network, and ``large`` its bigger sister, which has room for what augmented images teach.
+``published`` is the network of the study that the project reproduces, whose one-channel bottleneck dies in about a third
+of its runs: such a collapse is detected, and the training starts again from another seed.
+
+With ``self_training`` a label counts as much as its weight says, and the network's own answers, averaged over the epochs,
+count for the rest: a wrong label that is trusted little is outvoted (temporal ensembling, Laine and Aila 2017; Reed et
+al. 2015, "Training deep neural networks on noisy labels with bootstrapping").
 """
 
 # The callbacks below load TensorFlow by themselves: it has to be set up before them.
-from stages.tensorflow_setup import keras  # isort: skip
+from stages.tensorflow_setup import keras, tf  # isort: skip
 
 import json
 import shutil
@@ -34,9 +38,10 @@ ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 class Architecture(StrEnum):
-    """Which network: this project's, or the published study's."""
+    """Which network: this project's, small or large, or the published study's."""
 
     COMPACT = "compact"
+    LARGE = "large"
     PUBLISHED = "published"
 
 
@@ -77,6 +82,12 @@ class Settings:
         Epochs without a lower validation loss before training stops early.
     validation_fraction : float
         Share of the training set held out to choose the best epoch, greater than 0 and at most 0.5.
+    flip : bool
+        Whether to mirror half of the images, others at each epoch.
+    max_shift : int
+        By how many pixels at most to shift an image, up or down and left or right, anew at each epoch.
+    self_training : bool
+        Whether the network's own averaged answers count for what a label's weight lacks of 1.
     """
 
     architecture: Architecture
@@ -88,6 +99,9 @@ class Settings:
     max_steps: int
     patience: int
     validation_fraction: float
+    flip: bool = False
+    max_shift: int = 0
+    self_training: bool = False
 
 
 def main(
