@@ -2,11 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: repro study push pull compare pr-report test lint bench lock
+.PHONY: repro few-labels study push pull compare pr-report test lint bench lock
 
 # Run the stages whose inputs changed, and show the metrics.
 repro: .venv/installed
 	$(BIN)/dvc repro
+	$(BIN)/dvc metrics show --precision 4
+
+# Run the recipe for few labels, which is these settings of the same pipeline, and keep it as an experiment.
+few-labels: .venv/installed
+	$(BIN)/dvc exp run $$(sed 's/^/--set-param /' few-labels.params)
 	$(BIN)/dvc metrics show --precision 4
 
 # Run what is missing of the study, and write its tables; the published network's rows too: PUBLISHED_NETWORK=1

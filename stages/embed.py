@@ -23,7 +23,7 @@ from typer import Option
 
 from stages.artifacts import load_images, save_array
 from stages.cli import run
-from stages.dataset import to_unit_range
+from stages.dataset import to_pixel_vectors, to_unit_range
 
 N_SAMPLED_PATCHES = 200_000
 N_SAMPLED_IMAGES = 20_000
@@ -81,8 +81,11 @@ def main(
     sample = np.random.default_rng(seed).permutation(len(train))[:N_SAMPLED_IMAGES]
     components = PCA(min(n_components, len(sample), described.shape[1]), svd_solver="covariance_eigh")
     components.fit(described[sample])
-    save_array(train_embedding, components.transform(described))
-    save_array(test_embedding, components.transform(describe(test, words, n_regions)))
+    # Spread as widely as the pixels, so that settings which count in their units keep their meaning.
+    pixels = to_pixel_vectors(train[np.sort(sample)])
+    scale = np.sqrt(pixels.var(axis=0).sum() / components.explained_variance_.sum())
+    save_array(train_embedding, scale * components.transform(described))
+    save_array(test_embedding, scale * components.transform(describe(test, words, n_regions)))
     print(f"{len(train)} images by {len(words.words)} visual words, {components.n_components_} components")
 
 

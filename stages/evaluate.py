@@ -1,4 +1,7 @@
-"""Grade both classifiers and their mean on the test set, and the spread labels against the true ones; choose nothing."""
+"""Grade both classifiers and their mean on the test set, and the spread labels against the true ones.
+
+Nothing is chosen here.
+"""
 
 import json
 from pathlib import Path

@@ -3,30 +3,23 @@
 ``cluster`` gives a cluster's label to its images: those near a centroid are the ones most likely to share the label of
 its representative (Géron, "Hands-On Machine Learning", chapter on clustering for semi-supervised learning). ``graph``
 lets labels flow along a graph of nearest neighbours (Zhou et al. 2004, "Learning with local and global consistency"),
-``linear`` asks logistic regression trained on the bought labels, and ``graph-and-linear`` averages the two, whose errors
-differ. ``percentile`` trades how many images take a label against how many of those labels are right.
+``linear`` asks logistic regression trained on the bought labels, and ``graph-and-linear`` averages the two, which err
+on different images. ``percentile`` trades how many images take a label against how many of those labels are right.
 """
 
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import faiss
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import sparse
-from sklearn.decomposition import PCA
 from typer import Option
 
 from stages.artifacts import Clustering, LabelledImages, load_clustering, load_embedding, load_labelled, save_labelled
 from stages.cli import run
-from stages.dataset import CLASS_NAMES, to_rows
-from stages.logistic_regression import score, train
+from stages.dataset import to_rows
 
-# Neighbours are looked for on this many principal components: more cost time and change few of them.
-N_GRAPH_COMPONENTS = 256
-N_SPREADING_STEPS = 50
 # Of linear: what train_logreg takes too.
 C, MAX_ITER = 0.3, 100
 
@@ -56,14 +49,8 @@ def main(
     if method is Method.CLUSTER:
         labelled = spread_over_clusters(partition, purchase, percentile)
     else:
-        X = to_rows(load_embedding(embedding))
-        scores = []
-        if method is not Method.LINEAR:
-            scores.append(spread_over_graph(neighbour_graph(X, n_neighbours), purchase, alpha))
-        if method is not Method.GRAPH:
-            classifier = train(X[purchase.index], purchase.label, C=C, max_iter=MAX_ITER, seed=seed)
-            scores.append(score(classifier, X))
-        labelled = keep_surest(np.mean(scores, axis=0), purchase, percentile)
+        scores = score_classes(method, to_rows(load_embedding(embedding)), purchase, n_neighbours, alpha, seed)
+        labelled = keep_surest(scores, purchase, percentile)
     save_labelled(training_set, labelled)
     print(f"{len(purchase.index)} bought labels, {len(labelled.index)} images in the training set")
 
@@ -102,60 +89,37 @@ def spread_over_clusters(clustering: Clustering, bought: LabelledImages, percent
     return LabelledImages(labelled.index.to_numpy(np.int64), labelled.to_numpy(np.uint8))
 
 
-def neighbour_graph(X: NDArray[np.float32], n_neighbours: int) -> sparse.csr_array:
-    """Join each image with its nearest neighbours, the more strongly the nearer they are.
+def score_classes(
+    method: Method, X: NDArray[np.float32], bought: LabelledImages, n_neighbours: int, alpha: float, seed: int
+) -> NDArray[np.float32]:
+    """Say how likely each image is of each class, by the graph, by the linear model, or by the mean of the two.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features), float32
-    n_neighbours : int
-        At most n_samples - 1 are joined.
-
-    Returns
-    -------
-    csr_array of shape (n_samples, n_samples), float32
-        Symmetric: the weight of an edge is ``exp(-d(i, j)^2 / (s_i s_j))``, where ``s`` is the distance of an image to
-        its last neighbour (Zelnik-Manor and Perona 2004, "Self-tuning spectral clustering").
-    """
-    n_components = min(N_GRAPH_COMPONENTS, *X.shape)
-    components = PCA(n_components, svd_solver="covariance_eigh").fit_transform(X)
-    index = faiss.IndexFlatL2(n_components)
-    index.add(components)
-    # The nearest is the image itself.
-    squared, neighbour = index.search(components, min(n_neighbours + 1, len(X)))
-    squared, neighbour = np.maximum(squared[:, 1:], 0), neighbour[:, 1:]
-    scale = np.sqrt(squared[:, -1])
-    weight = np.exp(-squared / np.maximum(scale[:, None] * scale[neighbour], np.finfo(np.float32).tiny))
-    rows = np.repeat(np.arange(len(X)), neighbour.shape[1])
-    directed = sparse.csr_array((weight.ravel(), (rows, neighbour.ravel())), shape=(len(X), len(X)))
-    return directed.maximum(directed.T).tocsr()
-
-
-def spread_over_graph(graph: sparse.csr_array, bought: LabelledImages, alpha: float) -> NDArray[np.float32]:
-    """Let bought labels flow along the edges of a graph (label spreading, Zhou et al. 2004).
-
-    Parameters
-    ----------
-    graph : csr_array of shape (n_samples, n_samples), float32
-        Symmetric, not negative.
+    method : Method
+        Not ``cluster``.
+    X : ndarray of shape (n_images, n_features), float32
     bought : LabelledImages
+    n_neighbours : int
+        Of each image in the graph.
     alpha : float
-        0 to less than 1: the share that an image takes from its neighbours at each step.
+        0 to less than 1: what an image takes from its neighbours in the graph.
+    seed : int
 
     Returns
     -------
-    ndarray of shape (n_samples, 10), float32
-        Shares of the classes, in 0-1, all zero where no label arrives.
+    ndarray of shape (n_images, 10), float32, in 0-1
     """
-    degree = graph.sum(axis=1)
-    scale = sparse.diags_array(1 / np.sqrt(np.maximum(degree, np.finfo(np.float32).tiny)))
-    normalised = (scale @ graph @ scale).tocsr().astype(np.float32)
-    start = np.zeros((graph.shape[0], len(CLASS_NAMES)), np.float32)
-    start[bought.index, bought.label] = 1
-    flow = start
-    for _ in range(N_SPREADING_STEPS):
-        flow = np.float32(alpha) * (normalised @ flow) + np.float32(1 - alpha) * start
-    return flow / np.maximum(flow.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    # Both take a second to load, which spreading over clusters does without.
+    from stages.graph import join_neighbours, spread_over_graph
+    from stages.logistic_regression import score, train
+
+    scores = []
+    if method is not Method.LINEAR:
+        scores.append(spread_over_graph(join_neighbours(X, n_neighbours), bought, alpha))
+    if method is not Method.GRAPH:
+        scores.append(score(train(X[bought.index], bought.label, C=C, max_iter=MAX_ITER, seed=seed), X))
+    return np.mean(scores, axis=0)
 
 
 def keep_surest(scores: NDArray[np.float32], bought: LabelledImages, percentile: float) -> LabelledImages:

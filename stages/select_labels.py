@@ -119,8 +119,8 @@ def choose_by_margin(
 
     Each round trains logistic regression on the labels bought so far. An image's margin is the difference between the
     probabilities of its two likeliest classes (Scheffer, Decomain and Wrobel 2001, "Active hidden Markov models for
-    information extraction"); a round takes the smallest margins, one from a cluster at most, so that it does not buy the
-    same doubt many times (Citovsky et al. 2021, "Batch active learning at scale").
+    information extraction"); a round takes the smallest margins, one from a cluster at most, so that it does not buy
+    the same doubt many times (Citovsky et al. 2021, "Batch active learning at scale").
 
     Parameters
     ----------

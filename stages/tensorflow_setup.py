@@ -56,4 +56,4 @@ with _quiet_native_stderr(), _without("sklearn", "matplotlib"):
 
 tf.config.experimental.enable_op_determinism()
 
-__all__ = ["keras"]
+__all__ = ["keras", "tf"]

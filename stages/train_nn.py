@@ -1,12 +1,11 @@
 """Train a small convolutional network on the training set.
 
 ``compact`` is this project's network, and ``large`` its bigger sister, which has room for what augmented images teach.
-``published`` is the network of the study that the project reproduces, whose one-channel bottleneck dies in about a third
-of its runs: such a collapse is detected, and the training starts again from another seed.
+``published`` is the network of the study that the project reproduces, whose one-channel bottleneck dies in about a
+third of its runs: such a collapse is detected, and the training starts again from another seed.
 
-With ``self_training`` a label counts as much as its weight says, and the network's own answers, averaged over the epochs,
-count for the rest: a wrong label that is trusted little is outvoted (temporal ensembling, Laine and Aila 2017; Reed et
-al. 2015, "Training deep neural networks on noisy labels with bootstrapping").
+A label counts as much as its weight says. Augmentation shows the network other images at each epoch, mirrored,
+shifted or mixed, so that it finds an answer which holds for all of them instead of learning wrong labels by heart.
 """
 
 # The callbacks below load TensorFlow by themselves: it has to be set up before them.
@@ -86,8 +85,9 @@ class Settings:
         Whether to mirror half of the images, others at each epoch.
     max_shift : int
         By how many pixels at most to shift an image, up or down and left or right, anew at each epoch.
-    self_training : bool
-        Whether the network's own averaged answers count for what a label's weight lacks of 1.
+    mixup : float
+        Mix each image and its label with another's, in proportions drawn from a beta distribution with both parameters
+        equal to this (Zhang et al. 2018, "mixup: Beyond empirical risk minimization"); 0 mixes none.
     """
 
     architecture: Architecture
@@ -99,9 +99,9 @@ class Settings:
     max_steps: int
     patience: int
     validation_fraction: float
-    flip: bool = False
-    max_shift: int = 0
-    self_training: bool = False
+    flip: bool
+    max_shift: int
+    mixup: float
 
 
 def main(
@@ -117,10 +117,13 @@ def main(
     max_steps: Annotated[int, Option(min=1)],
     patience: Annotated[int, Option(min=1)],
     validation_fraction: Annotated[float, Option(min=0.01, max=0.5)],
+    max_shift: Annotated[int, Option(min=0, max=27, help="pixels")],
+    mixup: Annotated[float, Option(min=0, max=10)],
     seed: Annotated[int, Option(min=0, max=2**31 - 1)],
     model: Annotated[Path, Option()],
     training: Annotated[Path, Option(help="JSON: how the training went")],
     test_scores: Annotated[Path, Option(help="the scores of the classes for each test image")],
+    flip: Annotated[bool, Option("--flip", help="mirror half of the images")] = False,
     history: Annotated[Path | None, Option(help="folder for the loss and accuracy of each epoch")] = None,
 ) -> None:
     settings = Settings(
@@ -133,12 +136,15 @@ def main(
         max_steps,
         patience,
         validation_fraction,
+        flip,
+        max_shift,
+        mixup,
     )
     pictures = load_images(images)
     labelled = load_labelled(training_set, n_images=len(pictures))
     with tempfile.TemporaryDirectory() as scratch:
         network, restarts = train_until_alive(
-            to_unit_range(pictures[labelled.index]), labelled.label, settings, seed, Path(scratch)
+            to_unit_range(pictures[labelled.index]), labelled.label, settings, seed, Path(scratch), labelled.weight
         )
         if history:
             for log in sorted(Path(scratch).glob("plots/metrics/*/*.tsv")):
@@ -152,7 +158,7 @@ def main(
 
 
 def build(architecture: Architecture, precision: Precision) -> keras.Sequential:
-    """Build an untrained network of seven layers.
+    """Build an untrained network.
 
     Parameters
     ----------
@@ -180,6 +186,18 @@ def build(architecture: Architecture, precision: Precision) -> keras.Sequential:
             layers.Dropout(0.5),
             layers.Dense(len(CLASS_NAMES), activation="softmax", dtype="float32"),
         ],
+        # Dropout on both sides of the wide layer keeps labels that were spread, some of them wrong, from being learnt.
+        Architecture.LARGE: lambda: [
+            layers.Conv2D(32, 4, strides=2, padding="same", activation="relu"),
+            layers.Conv2D(64, 3, padding="same", activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(128, 3, padding="same", activation="relu"),
+            layers.Flatten(),
+            layers.Dropout(0.3),
+            layers.Dense(256, activation="relu"),
+            layers.Dropout(0.3),
+            layers.Dense(len(CLASS_NAMES), activation="softmax", dtype="float32"),
+        ],
         Architecture.PUBLISHED: lambda: [
             layers.Conv2D(32, 3, activation="relu"),
             layers.Conv2D(64, 3, activation="relu"),
@@ -200,7 +218,12 @@ def has_bfloat16() -> bool:
 
 
 def train_until_alive(
-    X: NDArray[np.float32], y: NDArray[np.uint8], settings: Settings, seed: int, history: Path
+    X: NDArray[np.float32],
+    y: NDArray[np.uint8],
+    settings: Settings,
+    seed: int,
+    history: Path,
+    weight: NDArray[np.float32] | None = None,
 ) -> tuple[keras.Sequential, int]:
     """Train a network, and again from another seed as long as it collapses to one class.
 
@@ -213,6 +236,8 @@ def train_until_alive(
         Each attempt derives its own seed from it.
     history : Path
         Folder for DVCLive's log of the last attempt.
+    weight : ndarray of shape (n_images,), float32, in 0-1, or None
+        How much each label counts; None counts all alike.
 
     Returns
     -------
@@ -229,7 +254,7 @@ def train_until_alive(
         raise InputError(f"the training set has {len(np.unique(y))} class, allowed are 2 or more: buy more labels")
     for restarts in range(MAX_RESTARTS + 1):
         attempt_seed = int(np.random.SeedSequence((seed, restarts)).generate_state(1)[0])
-        network = train(X, y, settings, attempt_seed, history)
+        network = train(X, y, settings, attempt_seed, history, weight)
         if not has_collapsed(network, X):
             return network, restarts
         print(f"the network answers one class for every image (attempt {restarts + 1} of {MAX_RESTARTS + 1})")
@@ -240,7 +265,12 @@ def train_until_alive(
 
 
 def train(
-    X: NDArray[np.float32], y: NDArray[np.uint8], settings: Settings, seed: int, history: Path
+    X: NDArray[np.float32],
+    y: NDArray[np.uint8],
+    settings: Settings,
+    seed: int,
+    history: Path,
+    weight: NDArray[np.float32] | None = None,
 ) -> keras.Sequential:
     """Train a network once, and keep the weights of the epoch with the lowest validation loss.
 
@@ -250,9 +280,11 @@ def train(
     y : ndarray of shape (n_images,), uint8
     settings : Settings
     seed : int
-        Moves the split, the initial weights, the shuffling and the dropout.
+        Moves the split, the initial weights, the shuffling, the augmentation and the dropout.
     history : Path
         Folder for DVCLive's log: loss and accuracy on both parts, epoch by epoch.
+    weight : ndarray of shape (n_images,), float32, in 0-1, or None
+        How much each label counts; None counts all alike.
 
     Returns
     -------
@@ -269,18 +301,27 @@ def train(
 
     network = build(settings.architecture, settings.precision)
     rate = settings.learning_rate * (batch_size / settings.batch_size) ** 0.5
+    augments = settings.flip or settings.max_shift > 0 or settings.mixup > 0
     network.compile(
         optimizer=keras.optimizers.Adam(schedule_rate(rate, settings.schedule, epochs * steps_per_epoch)),
-        loss="sparse_categorical_crossentropy",
+        loss="categorical_crossentropy" if augments else "sparse_categorical_crossentropy",
         metrics=["accuracy"],
         steps_per_execution=min(MIN_STEPS_PER_EPOCH, steps_per_epoch),
     )
+    if augments:
+        targets = weigh_classes(y, weight)
+        examples = {"x": augment(X[kept], targets[kept], settings, batch_size, seed)}
+        validation_data = (X[held_out], targets[held_out])
+    else:
+        validation_data = (X[held_out], y[held_out])
+        examples = {"x": X[kept], "y": y[kept], "batch_size": batch_size}
+        if weight is not None:
+            examples["sample_weight"] = weight[kept]
+            validation_data += (weight[held_out],)
     network.fit(
-        X[kept],
-        y[kept],
-        batch_size=batch_size,
+        **examples,
         epochs=epochs,
-        validation_data=(X[held_out], y[held_out]),
+        validation_data=validation_data,
         validation_batch_size=batch_size,
         verbose=0,
         callbacks=[
@@ -290,6 +331,63 @@ def train(
         ],
     )
     return network
+
+
+def weigh_classes(y: NDArray[np.uint8], weight: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """Give the weight of each label in the column of its class, for a loss that is linear in its targets.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_images,), uint8
+    weight : ndarray of shape (n_images,), float32, in 0-1, or None
+        None weighs all by 1.
+
+    Returns
+    -------
+    ndarray of shape (n_images, 10), float32
+        0 in all columns but one of each row.
+    """
+    targets = np.zeros((len(y), len(CLASS_NAMES)), np.float32)
+    targets[np.arange(len(y)), y] = 1 if weight is None else weight
+    return targets
+
+
+def augment(
+    X: NDArray[np.float32], targets: NDArray[np.float32], settings: Settings, batch_size: int, seed: int
+) -> tf.data.Dataset:
+    """Shuffle images, and mirror, shift and mix them as the settings say, anew at each epoch.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_images, 28, 28), float32, in 0-1
+    targets : ndarray of shape (n_images, 10), float32
+    settings : Settings
+    batch_size : int
+    seed : int
+
+    Returns
+    -------
+    tf.data.Dataset
+        Batches of images of shape (n, 28, 28, 1) and of their targets.
+    """
+    layers = keras.layers
+    share = settings.max_shift / IMAGE_SHAPE[0]
+    flip = layers.RandomFlip("horizontal", seed=seed)
+    shift = layers.RandomTranslation(share, share, fill_mode="constant", interpolation="nearest", seed=seed + 1)
+    mix = layers.MixUp(alpha=settings.mixup, seed=seed + 2)
+
+    def change(images: tf.Tensor, classes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        if settings.flip:
+            images = flip(images, training=True)
+        if settings.max_shift:
+            images = shift(images, training=True)
+        if settings.mixup:
+            mixed = mix({"images": images, "labels": classes}, training=True)
+            images, classes = mixed["images"], mixed["labels"]
+        return images, classes
+
+    examples = tf.data.Dataset.from_tensor_slices((X[..., None], targets))
+    return examples.shuffle(len(X), seed=seed).batch(batch_size).map(change).prefetch(1)
 
 
 def schedule_rate(
