@@ -55,8 +55,8 @@ def measure_featurize(n_images: int, k: int) -> Measurement:
         del images, centroids
         with measurement.clock():
             featurize.main(
-                train_images=folder / "train.npy",
-                test_images=folder / "test.npy",
+                train_embedding=folder / "train.npy",
+                test_embedding=folder / "test.npy",
                 model=folder / "kmeans.joblib",
                 representation=featurize.Representation.DISTANCES,
                 train_features=folder / "train_features.npy",
@@ -76,7 +76,7 @@ def measure_propagate(n_images: int, k: int) -> Measurement:
     bought = LabelledImages(index, rng.integers(0, 10, k, np.uint8))
     measurement = Measurement(quality=str(k))
     with measurement.clock():
-        propagate.propagate(Clustering(cluster, distance, index), bought, params()["percentile"])
+        propagate.spread_over_clusters(Clustering(cluster, distance, index), bought, params()["percentile"])
     return measurement
 
 

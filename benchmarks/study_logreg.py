@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from benchmarks.common import Measurement, System, load, load_pixels, params
 from stages.artifacts import LabelledImages
 from stages.kmeans import describe, fit_kmeans
-from stages.propagate import propagate
+from stages.propagate import spread_over_clusters
 from stages.train_logreg import train
 
 N_CENTROIDS = (100, 200, 300)
@@ -51,7 +51,7 @@ def measure_ours() -> Measurement:
         clustering = describe(fit_kmeans(X, N_REPRESENTATIVES, **settings["kmeans"], seed=seed), X)
         index = np.sort(clustering.representative[clustering.representative >= 0])
         for percentile in (0, 100, PERCENTILE):
-            labelled = propagate(clustering, LabelledImages(index, y[index]), percentile)
+            labelled = spread_over_clusters(clustering, LabelledImages(index, y[index]), percentile)
             fit_and_grade(X[labelled.index], labelled.label, X_test)
     measurement.quality = f"{np.mean(accuracies):.4f}"
     return measurement

@@ -120,7 +120,7 @@ def load_labels(path: Path) -> NDArray[np.uint8]:
     return labels
 
 
-def load_embedding(path: Path) -> NDArray[np.uint8] | NDArray[np.float32]:
+def load_embedding(path: Path) -> NDArray[np.uint8 | np.float32]:
     """Map an embedding from disk without reading it: images, which stand for their pixels, or rows of features.
 
     Returns

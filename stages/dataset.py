@@ -36,7 +36,7 @@ def to_unit_range(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.divide(images, np.float32(255), dtype=np.float32)
 
 
-def to_rows(embedding: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
+def to_rows(embedding: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
     """Give each embedded image one row of numbers: images stand for their pixels, rows are rows already.
 
     Parameters
@@ -47,7 +47,11 @@ def to_rows(embedding: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.fl
     -------
     ndarray of shape (n_images, 784), float32, in 0-1, or of shape (n_images, n_components), float32
     """
-    return np.asarray(embedding) if embedding.dtype == np.float32 else to_pixel_vectors(embedding)
+    return (
+        np.asarray(embedding)
+        if embedding.dtype == np.float32
+        else to_pixel_vectors(embedding.astype(np.uint8, copy=False))
+    )
 
 
 def to_pixel_vectors(images: NDArray[np.uint8]) -> NDArray[np.float32]:

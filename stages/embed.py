@@ -121,7 +121,7 @@ def learn_words(images: NDArray[np.uint8], n_words: int, patch_size: int, seed: 
         patch_size**2, n_words, niter=25, seed=seed, max_points_per_centroid=len(patches), min_points_per_centroid=1
     )
     kmeans.train((patches - mean) @ whitening)
-    return VisualWords(mean, whitening, kmeans.centroids)
+    return VisualWords(mean, whitening, np.asarray(kmeans.centroids, np.float32))
 
 
 def normalise(patches: NDArray[np.uint8]) -> NDArray[np.float32]:

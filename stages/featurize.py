@@ -50,7 +50,7 @@ def main(
                 file.write(featurize(embedding[rows], kmeans).astype("<f4", copy=False).data)
 
 
-def featurize(embedding: NDArray[np.uint8] | NDArray[np.float32], kmeans: KMeans | None) -> NDArray[np.float32]:
+def featurize(embedding: NDArray[np.uint8 | np.float32], kmeans: KMeans | None) -> NDArray[np.float32]:
     """Represent each image by one row of numbers.
 
     Parameters

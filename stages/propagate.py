@@ -24,6 +24,13 @@ from stages.dataset import to_rows
 C, MAX_ITER = 0.3, 100
 
 
+class Weighting(StrEnum):
+    """How far a spread label is trusted."""
+
+    SCORE = "score"
+    EQUAL = "equal"
+
+
 class Method(StrEnum):
     """Along what a label spreads."""
 
@@ -41,6 +48,7 @@ def main(
     method: Annotated[Method, Option()],
     n_neighbours: Annotated[int, Option(min=1, help="of each image in the graph")],
     alpha: Annotated[float, Option(min=0, max=0.999, help="what an image takes from its neighbours in the graph")],
+    weighting: Annotated[Weighting, Option(help="of a label that did not come over a cluster")],
     seed: Annotated[int, Option(min=0, max=2**31 - 1)],
     training_set: Annotated[Path, Option()],
 ) -> None:
@@ -51,6 +59,8 @@ def main(
     else:
         scores = score_classes(method, to_rows(load_embedding(embedding)), purchase, n_neighbours, alpha, seed)
         labelled = keep_surest(scores, purchase, percentile)
+        if weighting is Weighting.EQUAL:
+            labelled = LabelledImages(labelled.index, labelled.label)
     save_labelled(training_set, labelled)
     print(f"{len(purchase.index)} bought labels, {len(labelled.index)} images in the training set")
 

@@ -18,7 +18,7 @@ import zipfile
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from dvclive import Live
@@ -308,20 +308,25 @@ def train(
         metrics=["accuracy"],
         steps_per_execution=min(MIN_STEPS_PER_EPOCH, steps_per_epoch),
     )
+    examples: dict[str, Any]
     if augments:
         targets = weigh_classes(y, weight)
-        examples = {"x": augment(X[kept], targets[kept], settings, batch_size, seed)}
-        validation_data = (X[held_out], targets[held_out])
+        examples = {
+            "x": augment(X[kept], targets[kept], settings, batch_size, seed),
+            "validation_data": (X[held_out], targets[held_out]),
+        }
     else:
-        validation_data = (X[held_out], y[held_out])
-        examples = {"x": X[kept], "y": y[kept], "batch_size": batch_size}
-        if weight is not None:
-            examples["sample_weight"] = weight[kept]
-            validation_data += (weight[held_out],)
+        kept_weight, held_out_weight = (None, None) if weight is None else (weight[kept], weight[held_out])
+        examples = {
+            "x": X[kept],
+            "y": y[kept],
+            "sample_weight": kept_weight,
+            "batch_size": batch_size,
+            "validation_data": (X[held_out], y[held_out], held_out_weight),
+        }
     network.fit(
         **examples,
         epochs=epochs,
-        validation_data=validation_data,
         validation_batch_size=batch_size,
         verbose=0,
         callbacks=[
@@ -372,9 +377,11 @@ def augment(
     """
     layers = keras.layers
     share = settings.max_shift / IMAGE_SHAPE[0]
-    flip = layers.RandomFlip("horizontal", seed=seed)
-    shift = layers.RandomTranslation(share, share, fill_mode="constant", interpolation="nearest", seed=seed + 1)
-    mix = layers.MixUp(alpha=settings.mixup, seed=seed + 2)
+    flip = layers.RandomFlip("horizontal", seed=seed, dtype="float32")
+    shift = layers.RandomTranslation(
+        share, share, fill_mode="constant", interpolation="nearest", seed=seed + 1, dtype="float32"
+    )
+    mix = layers.MixUp(alpha=settings.mixup, seed=seed + 2, dtype="float32")
 
     def change(images: tf.Tensor, classes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         if settings.flip:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stages.artifacts import Clustering, LabelledImages
-from stages.propagate import propagate
+from stages.propagate import spread_over_clusters
 
 
 def random_clustering(seed: int, n_images: int = 400, n_clusters: int = 12) -> Clustering:
@@ -48,7 +48,7 @@ def test_it_does_what_the_definition_says(percentile: float, seed: int, strategy
     }[strategy]
     bought = buy(chosen, seed)
 
-    labelled = propagate(clustering, bought, percentile)
+    labelled = spread_over_clusters(clustering, bought, percentile)
 
     expected = propagate_by_definition(clustering, bought, percentile)
     assert dict(zip(labelled.index.tolist(), labelled.label.tolist(), strict=True)) == expected
@@ -57,24 +57,24 @@ def test_it_does_what_the_definition_says(percentile: float, seed: int, strategy
 
 def test_percentile_0_leaves_the_bought_labels() -> None:
     bought = buy(np.array([3, 5, 250]), seed=1)
-    labelled = propagate(random_clustering(0), bought, 0)
+    labelled = spread_over_clusters(random_clustering(0), bought, 0)
     np.testing.assert_array_equal(labelled.index, bought.index)
     np.testing.assert_array_equal(labelled.label, bought.label)
 
 
 def test_percentile_100_reaches_every_image_of_a_cluster_with_a_bought_label() -> None:
     clustering = random_clustering(0)
-    assert len(propagate(clustering, buy(clustering.representative, seed=1), 100).index) == 400
+    assert len(spread_over_clusters(clustering, buy(clustering.representative, seed=1), 100).index) == 400
 
 
 def test_a_true_label_is_never_overwritten() -> None:
     clustering = random_clustering(0)
     bought = buy(np.arange(400), seed=1)
     for percentile in (0, 25, 100):
-        np.testing.assert_array_equal(propagate(clustering, bought, percentile).label, bought.label)
+        np.testing.assert_array_equal(spread_over_clusters(clustering, bought, percentile).label, bought.label)
 
 
 def test_the_bought_image_nearest_the_centroid_labels_its_cluster() -> None:
     clustering = Clustering(np.zeros(4, np.int32), np.array([0.5, 1, 2, 3], np.float32), np.array([0]))
     bought = LabelledImages(np.array([1, 3]), np.array([7, 4], np.uint8))
-    assert propagate(clustering, bought, 100).label.tolist() == [7, 7, 7, 4]
+    assert spread_over_clusters(clustering, bought, 100).label.tolist() == [7, 7, 7, 4]

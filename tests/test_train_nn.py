@@ -24,6 +24,9 @@ SETTINGS = Settings(
     max_steps=300,
     patience=10,
     validation_fraction=0.1,
+    flip=False,
+    max_shift=0,
+    mixup=0,
 )
 
 

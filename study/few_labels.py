@@ -1,0 +1,94 @@
+"""Run the recipe for few labels as DVC experiments: at several budgets and seeds, and with each ingredient removed.
+
+A run is the pipeline with other settings and nothing else: those of ``few-labels.params``, and what stands below. Its
+metrics go to ``study/few_labels/<variant>/<labels>_<seed>.json``; a run whose metrics are there is not made again.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import dvc.api
+from tqdm import tqdm
+from typer import Option
+
+from stages.artifacts import replacing
+from stages.cli import run
+
+PROJECT = Path(__file__).parent.parent
+RESULTS = PROJECT / "study" / "few_labels"
+ALL_LABELS = 60_000
+SEEDS = {2000: [42, 1, 2, 3, 4]} | dict.fromkeys(
+    [500, 1000, 50, 100, 200, 5000, 10_000, 20_000, ALL_LABELS], [42, 1, 2]
+)
+# What takes the place of an ingredient: at 2,000 labels, and the first three seeds.
+WITHOUT = {
+    "learned_embedding": {"embed.method": "pixels"},
+    "margins": {"select_labels.strategy": "representative", "n_clusters": "2000"},
+    "margins_and_clusters": {"select_labels.strategy": "random"},
+    "linear_model": {"propagate.method": "graph"},
+    "graph": {"propagate.method": "linear"},
+    "spread_labels": {"percentile": "0"},
+    "weights": {"propagate.weighting": "equal"},
+    "large_network": {"train_nn.architecture": "compact"},
+    "flips": {"train_nn.flip": "false"},
+    "shifts": {"train_nn.max_shift": "0"},
+    "mixup": {"train_nn.mixup": "0"},
+}
+
+
+def main(
+    variant: Annotated[list[str] | None, Option(help="recipe, or an ingredient to leave out; all without")] = None,
+) -> None:
+    runs = [("recipe", n_labels, seed, {}) for n_labels, seeds in SEEDS.items() for seed in seeds]
+    runs += [(f"without_{name}", 2000, seed, changes) for seed in SEEDS[2000][:3] for name, changes in WITHOUT.items()]
+    for name, n_labels, seed, changes in tqdm(runs, unit="run"):
+        result = RESULTS / name / f"{n_labels}_{seed}.json"
+        if not result.exists() and (variant is None or name.removeprefix("without_") in variant):
+            settings = read_recipe() | at_budget(n_labels) | {"seed": str(seed)} | changes
+            metrics = run_experiment(f"{name}-{n_labels}-{seed}".replace("_", "-"), settings)
+            with replacing(result) as temporary:
+                temporary.write_text(json.dumps(metrics, indent=2) + "\n")
+
+
+def read_recipe() -> dict[str, str]:
+    """Read the settings that make the pipeline the recipe, a line for each."""
+    lines = (PROJECT / "few-labels.params").read_text().splitlines()
+    return dict(line.split("=") for line in lines)
+
+
+def at_budget(n_labels: int) -> dict[str, str]:
+    """Give the settings for a budget: a quarter goes to representatives, the rest to margins."""
+    if n_labels == ALL_LABELS:
+        return {"select_labels.strategy": "all"}
+    return {"select_labels.n_labels": str(n_labels), "n_clusters": str(n_labels // 4)}
+
+
+def run_experiment(name: str, settings: dict[str, str]) -> dict:
+    """Run the pipeline as a DVC experiment outside the workspace, and give its metrics.
+
+    Parameters
+    ----------
+    name : str
+        Of the experiment.
+    settings : dict
+        Parameters by their name in params.yaml.
+
+    Returns
+    -------
+    dict
+        What ``metrics/metrics.json`` holds.
+    """
+    # In the temporary copy that DVC makes there is no .venv, and dvc.yaml falls back on the active one.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    changes = [argument for setting in settings.items() for argument in ("--set-param", "=".join(setting))]
+    command = ["dvc", "exp", "run", "--temp", "--force", "--name", name, *changes]
+    subprocess.run(command, cwd=PROJECT, env=os.environ | {"PATH": path}, check=True)
+    return json.loads(dvc.api.read("metrics/metrics.json", repo=str(PROJECT), rev=name))
+
+
+if __name__ == "__main__":
+    run(main)
