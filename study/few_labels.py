@@ -95,9 +95,12 @@ def run_experiment(name: str, settings: dict[str, str]) -> dict:
     # In the temporary copy that DVC makes there is no .venv, and dvc.yaml falls back on the active one.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     changes = [argument for setting in settings.items() for argument in ("--set-param", "=".join(setting))]
-    command = ["dvc", "exp", "run", "--temp", "--force", "--name", name, *changes]
+    command = ["dvc", "exp", "run", "--temp", "--name", name, *changes]
     subprocess.run(command, cwd=PROJECT, env=os.environ | {"PATH": path}, check=True)
-    return json.loads(dvc.api.read("metrics/metrics.json", repo=str(PROJECT), rev=name))
+    metrics = json.loads(dvc.api.read("metrics/metrics.json", repo=str(PROJECT), rev=name))
+    # DVC's cache keeps what was computed; the list of experiments is for those that people make.
+    subprocess.run(["dvc", "exp", "remove", "--quiet", name], cwd=PROJECT, env=os.environ | {"PATH": path}, check=True)
+    return metrics
 
 
 if __name__ == "__main__":
