@@ -12,7 +12,17 @@ start = time.perf_counter()
 import stages.{stage}
 print(time.perf_counter() - start, "with TensorFlow" if "tensorflow" in sys.modules else "without TensorFlow")
 """
-STAGES = ("download", "kmeans", "featurize", "select_labels", "propagate", "train_logreg", "train_nn", "evaluate")
+STAGES = (
+    "download",
+    "embed",
+    "kmeans",
+    "featurize",
+    "select_labels",
+    "propagate",
+    "train_logreg",
+    "train_nn",
+    "evaluate",
+)
 
 
 def measure(stage: str) -> Measurement:

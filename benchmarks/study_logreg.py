@@ -18,8 +18,8 @@ from sklearn.linear_model import LogisticRegression
 from benchmarks.common import Measurement, System, load, load_pixels, params
 from stages.artifacts import LabelledImages
 from stages.kmeans import describe, fit_kmeans
+from stages.logistic_regression import train
 from stages.propagate import spread_over_clusters
-from stages.train_logreg import train
 
 N_CENTROIDS = (100, 200, 300)
 N_FIRST = (500, 1000, 2000)

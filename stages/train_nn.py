@@ -313,6 +313,7 @@ def train(
         targets = weigh_classes(y, weight)
         examples = {
             "x": augment(X[kept], targets[kept], settings, batch_size, seed),
+            "shuffle": False,
             "validation_data": (X[held_out], targets[held_out]),
         }
     else:

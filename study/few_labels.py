@@ -51,13 +51,15 @@ WITHOUT = {
 
 def main(
     variant: Annotated[list[str] | None, Option(help="recipe, or an ingredient to leave out; all without")] = None,
+    only_seed: Annotated[list[int] | None, Option(help="a seed to run, or more; all without")] = None,
 ) -> None:
     runs: list[tuple[str, int, int, dict[str, str]]]
     runs = [("recipe", n_labels, seed, {}) for n_labels, seeds in SEEDS.items() for seed in seeds]
-    runs += [(f"without_{name}", 2000, seed, changes) for seed in SEEDS[2000][:3] for name, changes in WITHOUT.items()]
+    runs += [(f"without_{name}", 2000, seed, changes) for name, changes in WITHOUT.items() for seed in SEEDS[2000][:3]]
     for name, n_labels, seed, changes in tqdm(runs, unit="run"):
         result = RESULTS / name / f"{n_labels}_{seed}.json"
-        if not result.exists() and (variant is None or name.removeprefix("without_") in variant):
+        wanted = (not variant or name.removeprefix("without_") in variant) and (not only_seed or seed in only_seed)
+        if wanted and not result.exists():
             settings = read_recipe() | at_budget(n_labels) | {"seed": str(seed)} | changes
             metrics = run_experiment(f"{name}-{n_labels}-{seed}".replace("_", "-"), settings)
             with replacing(result) as temporary:

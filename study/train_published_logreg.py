@@ -16,7 +16,7 @@ from typer import Option
 
 from stages.artifacts import load_features, load_labelled, save_array
 from stages.cli import run
-from stages.train_logreg import score
+from stages.logistic_regression import score
 
 
 def main(

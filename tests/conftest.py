@@ -20,7 +20,7 @@ from stages.download import fetch
 PROJECT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 
-# A run of all eight stages in seconds. float32 because "auto" depends on the processor.
+# A run of all nine stages in seconds. float32 because "auto" depends on the processor.
 SMALL = {
     "n_clusters": 50,
     "download.limit": 1000,
@@ -28,6 +28,18 @@ SMALL = {
     "select_labels.n_labels": 40,
     "train_logreg.max_iter": 50,
     "train_nn.precision": "float32",
+    "train_nn.max_steps": 60,
+}
+
+# The settings of the recipe for few labels, as few-labels.params has them, and small ones where it costs.
+SMALL_RECIPE: dict[str, Any] = {
+    name: yaml.safe_load(value)
+    for name, value in (line.split("=") for line in (PROJECT / "few-labels.params").read_text().splitlines())
+} | {
+    "embed.n_words": 20,
+    "embed.n_components": 30,
+    "n_clusters": 20,
+    "select_labels.n_labels": 60,
     "train_nn.max_steps": 60,
 }
 
@@ -153,6 +165,17 @@ def small_run(tmp_path_factory: pytest.TempPathFactory, idx_folder: Path) -> Clo
     clone.repro()
     clone.git("add", "--all")
     clone.git("commit", "--quiet", "--message", "A small run")
+    return clone
+
+
+@pytest.fixture(scope="session")
+def recipe_run(small_run: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The small run with the settings of the recipe for few labels. Tests work on copies of it."""
+    clone = small_run.copy_to(tmp_path_factory.mktemp("recipe_run") / "clone")
+    clone.set_params(SMALL_RECIPE)
+    clone.repro()
+    clone.git("add", "--all")
+    clone.git("commit", "--quiet", "--message", "The recipe for few labels")
     return clone
 
 

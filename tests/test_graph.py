@@ -38,6 +38,7 @@ def imported_modules(path: str) -> set[str]:
 def test_the_stages_are_those_of_the_design() -> None:
     assert list(STAGES) == [
         "download",
+        "embed",
         "kmeans",
         "featurize",
         "select-labels",

@@ -1,5 +1,6 @@
 """A parameter change reruns the stages that it reaches, and no other; changing it back reruns none."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,17 +16,26 @@ TRAIN_LOGREG = {"train-logreg", "evaluate"}
 # run buys representatives, so n_labels reruns select-labels alone, and pixels do not depend on the clustering, so
 # train-logreg reruns for a new training set, not for new features.
 RERUNS: list[tuple[str, Any, set[str]]] = [
-    ("seed", 7, FROM_KMEANS),
+    ("seed", 7, {"embed"} | FROM_KMEANS),
     ("n_clusters", 60, FROM_KMEANS),
     ("percentile", 50, {"propagate"} | TRAIN_LOGREG | TRAIN_NN),
     ("download.source", "auto", {"download"}),
-    ("download.limit", 900, {"download"} | FROM_KMEANS),
+    ("download.limit", 900, {"download", "embed"} | FROM_KMEANS),
+    ("embed.method", "patches", {"embed"} | FROM_KMEANS),
+    ("embed.n_words", 20, {"embed"}),
+    ("embed.patch_size", 5, {"embed"}),
+    ("embed.n_regions", 2, {"embed"}),
+    ("embed.n_components", 10, {"embed"}),
     ("kmeans.n_components", 8, FROM_KMEANS),
     ("kmeans.n_iter_components", 1, FROM_KMEANS),
     ("kmeans.n_iter_pixels", 1, FROM_KMEANS),
     ("featurize.representation", "distances", {"featurize"} | TRAIN_LOGREG),
     ("select_labels.strategy", "random", {"select-labels", "propagate"} | TRAIN_LOGREG | TRAIN_NN),
     ("select_labels.n_labels", 30, {"select-labels"}),
+    ("propagate.method", "linear", {"propagate"} | TRAIN_LOGREG | TRAIN_NN),
+    ("propagate.n_neighbours", 5, {"propagate"}),
+    ("propagate.alpha", 0.5, {"propagate"}),
+    ("propagate.weighting", "equal", {"propagate"}),
     ("train_logreg.C", 1.0, TRAIN_LOGREG),
     ("train_logreg.max_iter", 5, TRAIN_LOGREG),
     ("train_nn.architecture", "published", TRAIN_NN),
@@ -38,6 +48,21 @@ RERUNS: list[tuple[str, Any, set[str]]] = [
     # With a huge patience nothing changes but the parameter, so the same network comes out and evaluate is spared.
     ("train_nn.patience", 1000, {"train-nn"}),
     ("train_nn.validation_fraction", 0.3, TRAIN_NN),
+    ("train_nn.flip", True, TRAIN_NN),
+    ("train_nn.max_shift", 2, TRAIN_NN),
+    ("train_nn.mixup", 0.5, TRAIN_NN),
+]
+# The same, where the recipe for few labels uses what the default leaves aside.
+RERUNS_OF_THE_RECIPE: list[tuple[str, Any, set[str]]] = [
+    ("embed.n_words", 10, {"embed"} | FROM_KMEANS),
+    ("embed.patch_size", 5, {"embed"} | FROM_KMEANS),
+    ("embed.n_regions", 2, {"embed"} | FROM_KMEANS),
+    ("embed.n_components", 10, {"embed"} | FROM_KMEANS),
+    ("select_labels.n_labels", 50, {"select-labels", "propagate"} | TRAIN_LOGREG | TRAIN_NN),
+    ("propagate.n_neighbours", 5, {"propagate"} | TRAIN_LOGREG | TRAIN_NN),
+    ("propagate.alpha", 0.5, {"propagate"} | TRAIN_LOGREG | TRAIN_NN),
+    ("propagate.weighting", "equal", {"propagate"} | TRAIN_LOGREG | TRAIN_NN),
+    ("percentile", 50, {"propagate"} | TRAIN_LOGREG | TRAIN_NN),
 ]
 
 
@@ -57,6 +82,15 @@ def test_a_change_reruns_what_it_reaches(clone: Clone, name: str, value: Any, st
     assert clone.git("status", "--porcelain") == ""
 
 
+@pytest.mark.parametrize(("name", "value", "stages"), RERUNS_OF_THE_RECIPE, ids=[r[0] for r in RERUNS_OF_THE_RECIPE])
+def test_a_change_of_the_recipe_reruns_what_it_reaches(
+    recipe_run: Clone, tmp_path: Path, name: str, value: Any, stages: set[str]
+) -> None:
+    clone = recipe_run.copy_to(tmp_path / "clone")
+    clone.set_params({name: value})
+    assert set(clone.repro()) == stages
+
+
 def test_an_experiment_starts_where_its_parameter_enters(clone: Clone) -> None:
     ran = executed(clone.sh("dvc exp run -S percentile=50"))
     assert sorted(ran) == ["evaluate", "propagate", "train-logreg", "train-nn"]
@@ -64,7 +98,7 @@ def test_an_experiment_starts_where_its_parameter_enters(clone: Clone) -> None:
 
 
 def test_a_quick_run_needs_no_more_than_two_settings(clone: Clone) -> None:
-    assert len(executed(clone.sh("dvc exp run -S download.limit=6000 -S n_clusters=200"))) == 8
+    assert len(executed(clone.sh("dvc exp run -S download.limit=6000 -S n_clusters=200"))) == 9
     assert clone.metrics()["labels"]["bought"] == 200
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from stages.artifacts import Clustering, LabelledImages
-from stages.propagate import spread_over_clusters
+from stages.graph import join_neighbours, spread_over_graph
+from stages.propagate import Method, keep_surest, score_classes, spread_over_clusters
 
 
 def random_clustering(seed: int, n_images: int = 400, n_clusters: int = 12) -> Clustering:
@@ -78,3 +79,69 @@ def test_the_bought_image_nearest_the_centroid_labels_its_cluster() -> None:
     clustering = Clustering(np.zeros(4, np.int32), np.array([0.5, 1, 2, 3], np.float32), np.array([0]))
     bought = LabelledImages(np.array([1, 3]), np.array([7, 4], np.uint8))
     assert spread_over_clusters(clustering, bought, 100).label.tolist() == [7, 7, 7, 4]
+
+
+@pytest.fixture(scope="module")
+def blobs() -> tuple[np.ndarray, np.ndarray]:
+    """Two hundred points about each of ten far corners, and the corner of each."""
+    random = np.random.default_rng(0)
+    corner = np.repeat(np.arange(10, dtype=np.uint8), 200)
+    return (5 * np.eye(10)[corner] + random.normal(0, 1, (2000, 10))).astype(np.float32), corner
+
+
+def test_the_graph_joins_each_point_with_its_nearest_ones() -> None:
+    X = np.random.default_rng(0).random((300, 5), np.float32)
+    graph = join_neighbours(X, n_neighbours=4).toarray()
+    distance = np.linalg.norm(X[:, None] - X[None], axis=2)
+    nearest = np.argsort(distance, axis=1)[:, 1:5]
+    joined = np.zeros((300, 300), bool)
+    np.put_along_axis(joined, nearest, values=True, axis=1)
+    np.testing.assert_array_equal(graph > 0, joined | joined.T)
+    np.testing.assert_allclose(graph, graph.T)
+    scale = np.take_along_axis(distance, nearest, axis=1)[:, -1]
+    i, j = 0, nearest[0, 0]
+    assert graph[i, j] == pytest.approx(np.exp(-(distance[i, j] ** 2) / (scale[i] * scale[j])), rel=1e-3)
+
+
+def test_labels_flow_along_the_graph_as_the_closed_form_says() -> None:
+    graph = join_neighbours(np.random.default_rng(0).random((200, 3), np.float32), n_neighbours=5)
+    bought = buy(np.arange(0, 200, 10), seed=1)
+    start = np.zeros((200, 10))
+    start[bought.index, bought.label] = 1
+    degree = graph.toarray().sum(axis=1)
+    normalised = graph.toarray() / np.sqrt(degree[:, None] * degree)
+    expected = np.linalg.solve(np.eye(200) - 0.5 * normalised, start)
+    flowed = spread_over_graph(graph, bought, alpha=0.5)
+    np.testing.assert_allclose(flowed, expected / expected.sum(axis=1, keepdims=True), atol=1e-4)
+
+
+@pytest.mark.parametrize("method", [Method.GRAPH, Method.LINEAR, Method.GRAPH_AND_LINEAR])
+def test_a_label_a_corner_reaches_all_of_it(method: Method, blobs: tuple[np.ndarray, np.ndarray]) -> None:
+    X, corner = blobs
+    index = np.arange(0, 2000, 100)
+    bought = LabelledImages(index, corner[index])
+    scores = score_classes(method, X, bought, n_neighbours=10, alpha=0.9, seed=0)
+    assert scores.shape == (2000, 10)
+    assert (scores >= 0).all()
+    assert (scores.sum(axis=1) <= 1 + 1e-5).all()
+    assert (scores.argmax(axis=1) == corner).mean() > 0.97
+
+
+@pytest.mark.parametrize("percentile", [0, 30, 100])
+def test_the_surest_of_each_label_keep_it(percentile: float) -> None:
+    scores = np.random.default_rng(0).dirichlet(np.ones(10), 1000).astype(np.float32)
+    bought = buy(np.arange(0, 1000, 50), seed=1)
+    labelled = keep_surest(scores, bought, percentile)
+    assert labelled.weight is not None
+    is_bought = np.isin(labelled.index, bought.index)
+    np.testing.assert_array_equal(labelled.label[is_bought], bought.label)
+    assert (labelled.weight[is_bought] == 1).all()
+    np.testing.assert_array_equal(labelled.label[~is_bought], scores[labelled.index[~is_bought]].argmax(axis=1))
+    np.testing.assert_array_equal(labelled.weight[~is_bought], scores[labelled.index[~is_bought]].max(axis=1))
+    others = np.setdiff1d(np.arange(1000), bought.index)
+    for label in range(10):
+        candidates = others[scores[others].argmax(axis=1) == label]
+        kept = np.intersect1d(candidates, labelled.index)
+        assert len(kept) == pytest.approx(len(candidates) * percentile / 100, abs=1)
+        left = np.setdiff1d(candidates, kept)
+        assert not len(kept) or not len(left) or scores[kept, label].min() >= scores[left, label].max()

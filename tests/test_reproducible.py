@@ -9,14 +9,21 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import SMALL, Clone, clone_project, environment
+from tests.conftest import SMALL, SMALL_RECIPE, Clone, clone_project, environment
 
 
 def test_two_runs_in_two_clones_write_the_same_bytes(small_run: Clone, idx_folder: Path, tmp_path: Path) -> None:
     other = clone_project(tmp_path / "elsewhere")
     other.set_params(SMALL | {"download.source": str(idx_folder)})
-    assert len(other.repro()) == 8
+    assert len(other.repro()) == 9
     assert other.lock() == small_run.lock()
+
+
+def test_two_runs_of_the_recipe_write_the_same_bytes(recipe_run: Clone, idx_folder: Path, tmp_path: Path) -> None:
+    other = clone_project(tmp_path / "elsewhere")
+    other.set_params(SMALL | SMALL_RECIPE | {"download.source": str(idx_folder)})
+    assert len(other.repro()) == 9
+    assert other.lock() == recipe_run.lock()
 
 
 @pytest.mark.parametrize(

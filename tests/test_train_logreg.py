@@ -9,7 +9,7 @@ import pytest
 from stages.cli import InputError
 from stages.dataset import to_pixel_vectors
 from stages.download import read_idx, read_verified
-from stages.train_logreg import score, train
+from stages.logistic_regression import score, train
 from tests.conftest import Clone
 
 

@@ -11,7 +11,17 @@ from stages.cli import InputError
 from stages.dataset import to_unit_range
 from stages.download import read_idx, read_verified
 from stages.tensorflow_setup import keras
-from stages.train_nn import Architecture, Precision, Schedule, Settings, build, save_reproducibly, train_until_alive
+from stages.train_nn import (
+    Architecture,
+    Precision,
+    Schedule,
+    Settings,
+    augment,
+    build,
+    save_reproducibly,
+    train_until_alive,
+    weigh_classes,
+)
 from tests.conftest import Clone
 
 SETTINGS = Settings(
@@ -52,8 +62,9 @@ def forward_multiplications(network: keras.Sequential) -> int:
 
 
 @pytest.mark.parametrize("architecture", Architecture)
-def test_a_network_has_seven_layers(architecture: Architecture) -> None:
-    assert len(build(architecture, Precision.FLOAT32).layers) == 7
+def test_a_network_has_seven_layers_and_the_large_one_two_more(architecture: Architecture) -> None:
+    n_layers = 9 if architecture is Architecture.LARGE else 7
+    assert len(build(architecture, Precision.FLOAT32).layers) == n_layers
 
 
 def test_the_published_network_is_the_published_one() -> None:
@@ -61,7 +72,9 @@ def test_the_published_network_is_the_published_one() -> None:
 
 
 def test_the_compact_network_costs_at_most_an_eighth() -> None:
-    compact, published = (forward_multiplications(build(a, Precision.FLOAT32)) for a in Architecture)
+    compact, published = (
+        forward_multiplications(build(a, Precision.FLOAT32)) for a in (Architecture.COMPACT, Architecture.PUBLISHED)
+    )
     assert 8 * compact <= published
 
 
@@ -77,6 +90,57 @@ def test_it_learns_and_keeps_the_best_epoch(images: np.ndarray, labels: np.ndarr
     network.compile(loss="sparse_categorical_crossentropy")
     kept_loss = network.evaluate(images[held_out], labels[held_out], verbose=0, return_dict=True)["loss"]
     assert kept_loss == pytest.approx(losses.min(), rel=1e-3)
+
+
+AUGMENTED = replace(SETTINGS, flip=True, max_shift=2, mixup=0.5)
+
+
+def batches(images: np.ndarray, settings: Settings, n_epochs: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Give the augmented images of some epochs, and their targets, which tell what each was made of."""
+    targets = weigh_classes(np.arange(len(images), dtype=np.uint8) % 10, None)
+    examples = augment(images, targets, settings, batch_size=50, seed=1)
+    made = [batch for _ in range(n_epochs) for batch in examples]
+    changed, mixed = (np.concatenate([part.numpy() for part in parts]) for parts in zip(*made, strict=True))
+    return changed, mixed
+
+
+def test_mirrored_images_are_mirrored_ones(images: np.ndarray) -> None:
+    changed, _ = batches(images[:1], replace(SETTINGS, flip=True), n_epochs=40)
+    either = [np.array_equal(image[..., 0], images[0]) for image in changed]
+    mirrored = [np.array_equal(image[..., 0], images[0][:, ::-1]) for image in changed]
+    assert all(np.add(either, mirrored) == 1)
+    assert 8 < sum(mirrored) < 32
+
+
+def test_shifted_images_are_shifted_by_no_more_than_asked_and_nothing_else_changes(images: np.ndarray) -> None:
+    changed, targets = batches(images[:1], replace(SETTINGS, max_shift=2), n_epochs=40)
+    padded = np.pad(images[0], 2)
+    shifts = [(y, x) for y in range(5) for x in range(5)]
+    found = {
+        (y, x) for image in changed for y, x in shifts if np.array_equal(image[..., 0], padded[y : y + 28, x : x + 28])
+    }
+    assert all(
+        any(np.array_equal(image[..., 0], padded[y : y + 28, x : x + 28]) for y, x in shifts) for image in changed
+    )
+    assert len(found) > 8
+    assert (targets == targets[0]).all()
+
+
+def test_mixed_images_have_the_mixture_of_their_targets(images: np.ndarray) -> None:
+    changed, targets = batches(images[:10], replace(SETTINGS, mixup=1.0), n_epochs=20)
+    np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(changed[..., 0], np.tensordot(targets, images[:10], axes=1), atol=1e-6)
+    assert ((targets > 0).sum(axis=1) == 2).any()
+
+
+def test_a_label_counts_as_much_as_its_weight_says(images: np.ndarray, labels: np.ndarray, tmp_path: Path) -> None:
+    """Half of the labels are wrong and weigh next to nothing."""
+    wrong = np.arange(len(labels)) % 2 == 0
+    given = np.where(wrong, (labels + 1) % 10, labels).astype(np.uint8)
+    weight = np.where(wrong, 0.01, 1).astype(np.float32)
+    for name, settings in {"plain": SETTINGS, "augmented": AUGMENTED}.items():
+        network, _ = train_until_alive(images, given, settings, 1, tmp_path / name, weight)
+        assert (network.predict(images, verbose=0).argmax(axis=1) == labels).mean() > 0.7
 
 
 def test_a_network_that_keeps_collapsing_is_an_error(images: np.ndarray, labels: np.ndarray, tmp_path: Path) -> None:
@@ -111,8 +175,11 @@ def test_one_class_is_too_few(images: np.ndarray, tmp_path: Path) -> None:
         train_until_alive(images[:9], np.full(9, 3, np.uint8), SETTINGS, seed=1, history=tmp_path)
 
 
-def test_the_same_training_gives_the_same_file(images: np.ndarray, labels: np.ndarray, tmp_path: Path) -> None:
-    short = replace(SETTINGS, max_steps=32)
+@pytest.mark.parametrize("settings", [SETTINGS, AUGMENTED], ids=["plain", "augmented"])
+def test_the_same_training_gives_the_same_file(
+    images: np.ndarray, labels: np.ndarray, settings: Settings, tmp_path: Path
+) -> None:
+    short = replace(settings, max_steps=32)
     for name in ("one.keras", "other.keras"):
         network, _ = train_until_alive(images[:512], labels[:512], short, seed=3, history=tmp_path / name[:-6])
         save_reproducibly(network, tmp_path / name)
