@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: repro few-labels study push pull compare pr-report test lint bench lock
+.PHONY: repro few-labels study few-labels-study push pull compare pr-report test lint bench lock
 
 # Run the stages whose inputs changed, and show the metrics.
 repro: .venv/installed
@@ -10,14 +10,22 @@ repro: .venv/installed
 	$(BIN)/dvc metrics show --precision 4
 
 # Run the recipe for few labels, which is these settings of the same pipeline, and keep it as an experiment.
+LABELS ?= 2000
 few-labels: .venv/installed
-	$(BIN)/dvc exp run $$(sed 's/^/--set-param /' few-labels.params)
+	$(BIN)/dvc exp run $$(sed 's/^/--set-param /' few-labels.params) \
+		--set-param select_labels.n_labels=$(LABELS) --set-param n_clusters=$$(($(LABELS) / 4))
 	$(BIN)/dvc metrics show --precision 4
 
 # Run what is missing of the study, and write its tables; the published network's rows too: PUBLISHED_NETWORK=1
 study: .venv/installed
 	$(BIN)/dvc repro download
 	$(BIN)/python -m study.run $(if $(SEED),--seed $(SEED)) $(if $(PUBLISHED_NETWORK),--published-network)
+
+# Run the recipe for few labels at several budgets and seeds, without each ingredient, and beside its peers: hours.
+few-labels-study: .venv/installed
+	$(BIN)/python -m study.few_labels
+	$(BIN)/python -m study.few_labels_peers
+	$(BIN)/python -m study.tabulate_few_labels
 
 # Send every run to the remote, or have every run from it, and the workspace as dvc.lock says.
 push: .venv/installed

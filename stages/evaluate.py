@@ -1,7 +1,4 @@
-"""Grade both classifiers and their mean on the test set, and the spread labels against the true ones.
-
-Nothing is chosen here.
-"""
+"""Grade both classifiers on the test set, and the spread labels against the true ones; nothing is chosen here."""
 
 import json
 from pathlib import Path
@@ -33,19 +30,16 @@ def main(
 ) -> None:
     actual = np.array(load_labels(test_labels))
     true_labels = np.array(load_labels(train_labels))
-    scores = {"logreg": load_scores(logreg_scores), "nn": load_scores(nn_scores)}
-    scores["mean"] = average(*scores.values())
-    predicted = {model: of_model.argmax(axis=1) for model, of_model in scores.items()}
+    predicted = {"logreg": load_scores(logreg_scores).argmax(axis=1), "nn": load_scores(nn_scores).argmax(axis=1)}
     report = {
         **grade_labels(
             load_labelled(bought, len(true_labels)), load_labelled(training_set, len(true_labels)), true_labels
         ),
         "logreg": grade_predictions(actual, predicted["logreg"]),
         "nn": grade_predictions(actual, predicted["nn"]) | json.loads(nn_training.read_text()),
-        "mean": grade_predictions(actual, predicted["mean"]),
     }
-    for model in ("logreg", "nn"):
-        write_plots(plots, model, actual, predicted[model])
+    for model, answers in predicted.items():
+        write_plots(plots, model, actual, answers)
     with replacing(metrics) as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n")
 
@@ -85,22 +79,6 @@ def grade_predictions(actual: NDArray[np.uint8], predicted: NDArray[np.integer])
     # A class that is neither there nor answered has an F1 score of 0.
     f1 = 2 * right / np.maximum(counts.sum(axis=0) + counts.sum(axis=1), 1)
     return {"accuracy": round(float(right.sum() / counts.sum()), 6), "macro_f1": round(float(f1.mean()), 6)}
-
-
-def average(*scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Average the scores of several classifiers, each image's scaled to a sum of 1 first.
-
-    Parameters
-    ----------
-    *scores : ndarray of shape (n_images, 10), float32
-        Not negative.
-
-    Returns
-    -------
-    ndarray of shape (n_images, 10), float32, in 0-1
-    """
-    tiny = np.finfo(np.float32).tiny
-    return np.mean([each / np.maximum(each.sum(axis=1, keepdims=True), tiny) for each in scores], axis=0)
 
 
 def count_confusions(actual: NDArray[np.uint8], predicted: NDArray[np.integer]) -> NDArray[np.int64]:

@@ -8,6 +8,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -61,7 +63,8 @@ def main(
         wanted = (not variant or name.removeprefix("without_") in variant) and (not only_seed or seed in only_seed)
         if wanted and not result.exists():
             settings = read_recipe() | at_budget(n_labels) | {"seed": str(seed)} | changes
-            metrics = run_experiment(f"{name}-{n_labels}-{seed}".replace("_", "-"), settings)
+            with experiment(f"{name}-{n_labels}-{seed}".replace("_", "-"), settings) as revision:
+                metrics = json.loads(dvc.api.read("metrics/metrics.json", repo=str(PROJECT), rev=revision))
             with replacing(result) as temporary:
                 temporary.write_text(json.dumps(metrics, indent=2) + "\n")
 
@@ -79,30 +82,36 @@ def at_budget(n_labels: int) -> dict[str, str]:
     return {"select_labels.n_labels": str(n_labels), "n_clusters": str(n_labels // 4)}
 
 
-def run_experiment(name: str, settings: dict[str, str]) -> dict:
-    """Run the pipeline as a DVC experiment outside the workspace, and give its metrics.
+@contextmanager
+def experiment(name: str, settings: dict[str, str], *stages: str) -> Iterator[str]:
+    """Run the pipeline as a DVC experiment outside the workspace; what DVC has cached is not run again.
 
     Parameters
     ----------
     name : str
-        Of the experiment.
     settings : dict
         Parameters by their name in params.yaml.
+    *stages : str
+        Run these and what they depend on; all without.
 
-    Returns
-    -------
-    dict
-        What ``metrics/metrics.json`` holds.
+    Yields
+    ------
+    str
+        The revision to read the outputs of, by ``dvc.api``. The experiment is removed when the block ends: the list of
+        experiments is for those that people make, and the cache keeps what was computed.
     """
-    # In the temporary copy that DVC makes there is no .venv, and dvc.yaml falls back on the active one.
+    # The temporary copy that DVC makes has no .venv, and dvc.yaml falls back on the active environment.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     changes = [argument for setting in settings.items() for argument in ("--set-param", "=".join(setting))]
-    command = ["dvc", "exp", "run", "--temp", "--name", name, *changes]
-    subprocess.run(command, cwd=PROJECT, env=os.environ | {"PATH": path}, check=True)
-    metrics = json.loads(dvc.api.read("metrics/metrics.json", repo=str(PROJECT), rev=name))
-    # DVC's cache keeps what was computed; the list of experiments is for those that people make.
-    subprocess.run(["dvc", "exp", "remove", "--quiet", name], cwd=PROJECT, env=os.environ | {"PATH": path}, check=True)
-    return metrics
+
+    def call(*command: str) -> None:
+        subprocess.run(["dvc", "exp", *command], cwd=PROJECT, env=os.environ | {"PATH": path}, check=True)
+
+    call("run", "--temp", "--name", name, *changes, *stages)
+    try:
+        yield name
+    finally:
+        call("remove", "--quiet", name)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ def test_the_metrics_have_exactly_these_keys(small_run: Clone) -> None:
     assert set(leaves(small_run.metrics())) == {
         *("labels.bought", "labels.trained_on", "propagation.accuracy", "propagation.coverage"),
         *("logreg.accuracy", "logreg.macro_f1", "nn.accuracy", "nn.macro_f1", "nn.restarts"),
-        *("mean.accuracy", "mean.macro_f1"),
     }
 
 

@@ -91,6 +91,14 @@ def test_a_change_of_the_recipe_reruns_what_it_reaches(
     assert set(clone.repro()) == stages
 
 
+def test_the_recipe_is_one_command_at_any_budget(clone: Clone) -> None:
+    clone.sh("make few-labels LABELS=60")
+    assert clone.metrics()["labels"] == {"bought": 60, "trained_on": 1000}
+    params = (clone.path / "params.yaml").read_text()
+    assert "n_clusters: 15" in params
+    assert "method: graph-and-linear" in params
+
+
 def test_an_experiment_starts_where_its_parameter_enters(clone: Clone) -> None:
     ran = executed(clone.sh("dvc exp run -S percentile=50"))
     assert sorted(ran) == ["evaluate", "propagate", "train-logreg", "train-nn"]

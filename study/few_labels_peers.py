@@ -1,0 +1,90 @@
+"""Give published methods for few labels the same bought labels, in the same space, and grade them on the test set.
+
+Each sees the embedding of all images, those of the test set without labels, and runs with its authors' settings; the
+graphs have as many neighbours as ours. Accuracies go to ``study/few_labels/peers/<labels>_<seed>.json``.
+"""
+
+import io
+import json
+from collections.abc import Callable
+from typing import Annotated
+
+import dvc.api
+import graphlearning
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
+from tqdm import tqdm
+from typer import Option
+
+from stages.artifacts import replacing
+from stages.cli import run
+from study.few_labels import ALL_LABELS, PROJECT, RESULTS, SEEDS, at_budget, experiment, read_recipe
+
+N_NEIGHBOURS = 15
+UNLABELLED = -1
+
+
+def main(
+    labels: Annotated[list[int] | None, Option(help="a budget, or more; all without")] = None,
+    seed: Annotated[list[int] | None, Option(help="a seed, or more; all without")] = None,
+) -> None:
+    runs = [(n, s) for n, seeds in SEEDS.items() for s in seeds[:3] if n != ALL_LABELS]
+    for n_labels, of_seed in tqdm(runs, unit="run"):
+        result = RESULTS / "peers" / f"{n_labels}_{of_seed}.json"
+        if result.exists() or (labels and n_labels not in labels) or (seed and of_seed not in seed):
+            continue
+        settings = read_recipe() | at_budget(n_labels) | {"seed": str(of_seed)}
+        with experiment(f"peers-{n_labels}-{of_seed}", settings, "select-labels") as revision:
+            X, test = read_array("data/train_embedding.npy", revision), read_array("data/test_embedding.npy", revision)
+            actual = read_array("data/test_labels.npy", revision)
+            bought = pd.read_csv(dvc.api.open("data/bought_labels.csv", repo=str(PROJECT), rev=revision))
+        grades = grade_peers(X, test, bought["index"].to_numpy(), bought["label"].to_numpy(), actual)
+        with replacing(result) as temporary:
+            temporary.write_text(json.dumps(grades, indent=2) + "\n")
+
+
+def read_array(path: str, revision: str) -> NDArray:
+    """Read an array that an experiment made."""
+    return np.load(io.BytesIO(dvc.api.read(path, repo=str(PROJECT), rev=revision, mode="rb")))
+
+
+def grade_peers(
+    X: NDArray[np.float32], test: NDArray[np.float32], index: NDArray, label: NDArray, actual: NDArray[np.uint8]
+) -> dict[str, float]:
+    """Give the test accuracy of each method.
+
+    Parameters
+    ----------
+    X, test : ndarray of shape (n_images, n_features), float32
+    index, label : ndarray of shape (n_bought,)
+        Bought rows of ``X``, and their classes.
+    actual : ndarray of shape (n_test,), uint8
+
+    Returns
+    -------
+    dict
+        Accuracy in 0-1 by method.
+    """
+    everything = np.concatenate([X, test])
+    known = np.full(len(everything), UNLABELLED)
+    known[index] = label
+    graph: sparse.csr_matrix = graphlearning.weightmatrix.knn(everything, N_NEIGHBOURS)
+    answers: dict[str, Callable[[], NDArray]] = {
+        "LabelSpreading": lambda: (
+            LabelSpreading(kernel="knn", n_neighbors=N_NEIGHBOURS).fit(everything, known).transduction_[len(X) :]
+        ),
+        "SelfTrainingClassifier": lambda: (
+            SelfTrainingClassifier(LogisticRegression(max_iter=1000)).fit(X, known[: len(X)]).predict(test)
+        ),
+        "laplace": lambda: graphlearning.ssl.laplace(graph).fit_predict(index, label)[len(X) :],
+        "poisson": lambda: graphlearning.ssl.poisson(graph).fit_predict(index, label)[len(X) :],
+    }
+    return {name: round(float((answer() == actual).mean()), 6) for name, answer in answers.items()}
+
+
+if __name__ == "__main__":
+    run(main)
