@@ -1,0 +1,89 @@
+"""The recipe for few labels reaches what it promises, and its tables and pages are those of its runs."""
+
+import json
+
+import dvc.api
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from stages.dataset import to_pixel_vectors
+from study import few_labels, tabulate_few_labels
+from study.few_labels import RESULTS, WITHOUT, at_budget, experiment, read_recipe
+from study.few_labels_peers import grade_peers
+from tests.conftest import PROJECT, Clone, leaves
+from tools.pages import insert
+
+LINES = tabulate_few_labels.list_runs(RESULTS)
+PEERS = tabulate_few_labels.list_peers(RESULTS / "peers")
+PUBLISHED = tabulate_few_labels.published_best(yaml.safe_load((PROJECT / "study" / "rows.yaml").read_text())["rows"])
+
+
+@pytest.mark.parametrize(("n_labels", "n_seeds", "least"), [(500, 3, 0.865), (1000, 3, 0.88), (2000, 5, 0.897)])
+def test_the_recipe_reaches_its_accuracy_in_the_mean(n_labels: int, n_seeds: int, least: float) -> None:
+    runs = LINES[(LINES["variant"] == "recipe") & (LINES["labels"] == n_labels)]
+    assert len(runs) >= n_seeds
+    assert runs["nn"].mean() >= least
+
+
+def test_two_thousand_labels_do_what_took_the_published_network_all() -> None:
+    runs = LINES[(LINES["variant"] == "recipe") & (LINES["labels"] == 2000)]
+    assert runs["nn"].min() > tabulate_few_labels.ALL_LABELS_NETWORK == PUBLISHED[60_000]
+
+
+def test_every_run_bought_what_its_name_says() -> None:
+    for path in RESULTS.glob("*/*_*.json"):
+        if path.parent.name != "peers":
+            assert json.loads(path.read_text())["labels"]["bought"] == int(path.stem.split("_")[0])
+
+
+@pytest.mark.parametrize(("name", "table"), [("few_labels", LINES), ("few_labels_peers", PEERS)])
+def test_a_table_is_that_of_the_runs(name: str, table: pd.DataFrame) -> None:
+    assert (PROJECT / "metrics" / f"{name}.csv").read_text() == table.to_csv(index=False)
+
+
+@pytest.mark.parametrize(
+    ("page", "name", "text"),
+    [
+        ("README.md", "few-labels", tabulate_few_labels.format_budgets(LINES, PUBLISHED)),
+        ("study/few_labels/README.md", "budgets", tabulate_few_labels.format_budgets(LINES, PUBLISHED)),
+        ("study/few_labels/README.md", "peers", tabulate_few_labels.format_peers(LINES, PEERS)),
+        ("study/few_labels/README.md", "ablation", tabulate_few_labels.format_ablation(LINES)),
+    ],
+)
+def test_a_page_shows_the_runs(page: str, name: str, text: str) -> None:
+    shown = (PROJECT / page).read_text()
+    assert shown == insert(shown, name, text)
+
+
+def test_every_setting_of_the_recipe_is_a_parameter_that_it_changes() -> None:
+    default = leaves(yaml.safe_load((PROJECT / "params.yaml").read_text()))
+    recipe = {name: yaml.safe_load(value) for name, value in (read_recipe() | at_budget(500)).items()}
+    assert set(recipe) <= set(default)
+    assert all(value != default[name] for name, value in recipe.items())
+    for name, changes in WITHOUT.items():
+        changed = {setting: yaml.safe_load(value) for setting, value in changes.items()}
+        assert set(changed) <= set(default), name
+        assert all(value != recipe.get(setting, default[setting]) for setting, value in changed.items()), name
+
+
+def test_an_experiment_gives_its_outputs_and_leaves_no_trace(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(few_labels, "PROJECT", clone.path)
+    before = clone.metrics()
+    with experiment("spread-more", {"percentile": "50"}) as revision:
+        metrics = json.loads(dvc.api.read("metrics/metrics.json", repo=str(clone.path), rev=revision))
+    assert metrics["labels"]["trained_on"] > before["labels"]["trained_on"]
+    assert clone.metrics() == before
+    assert clone.git("status", "--porcelain") == ""
+    assert "spread-more" not in clone.dvc("exp", "list")
+
+
+def test_every_peer_learns_from_few_labels(small_run: Clone) -> None:
+    data = small_run.path / "data"
+    X, test = (to_pixel_vectors(np.load(data / f"{part}_images.npy")) for part in ("train", "test"))
+    labels, actual = (np.load(data / f"{part}_labels.npy") for part in ("train", "test"))
+    index = np.arange(0, 1000, 10)
+    grades = grade_peers(X, test, index, labels[index], actual)
+    assert set(grades) == set(tabulate_few_labels.PEERS)
+    assert min(grades.values()) > 0.5
