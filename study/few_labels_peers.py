@@ -41,7 +41,7 @@ def main(
         with experiment(f"peers-{n_labels}-{of_seed}", settings, "select-labels") as revision:
             X, test = read_array("data/train_embedding.npy", revision), read_array("data/test_embedding.npy", revision)
             actual = read_array("data/test_labels.npy", revision)
-            bought = pd.read_csv(dvc.api.open("data/bought_labels.csv", repo=str(PROJECT), rev=revision))
+            bought = pd.read_csv(io.StringIO(dvc.api.read("data/bought_labels.csv", repo=str(PROJECT), rev=revision)))
         grades = grade_peers(X, test, bought["index"].to_numpy(), bought["label"].to_numpy(), actual)
         with replacing(result) as temporary:
             temporary.write_text(json.dumps(grades, indent=2) + "\n")
