@@ -142,20 +142,20 @@ def draw_curve(lines: pd.DataFrame, peers: pd.DataFrame, published: pd.Series) -
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.subplots()
     ours = lines[lines["variant"] == "recipe"].groupby("labels")["nn"].agg(["mean", "min", "max"])
-    axes.plot(ours.index, 100 * ours["mean"], marker="o", lw=2.5, color="tab:red", label="this project, network")
-    axes.fill_between(ours.index, 100 * ours["min"], 100 * ours["max"], color="tab:red", alpha=0.2, lw=0)
+    axes.plot(ours.index, 100 * ours["mean"], marker="o", lw=2.5, color="black", label="this project's recipe, network")
+    axes.fill_between(ours.index, 100 * ours["min"], 100 * ours["max"], color="black", alpha=0.2, lw=0)
     for peer, name in PEERS.items():
         mean = peers.groupby("labels")[peer].mean()
-        axes.plot(mean.index, 100 * mean, marker=".", lw=1, label=f"{name}, same labels and features")
+        axes.plot(mean.index, 100 * mean, marker=".", lw=1, label=f"{name}, same labels and space")
     few = published[published.index < ALL_LABELS]
-    axes.plot(few.index, 100 * few, marker="s", color="black", label="published study, its best")
+    axes.plot(few.index, 100 * few, marker="s", color="gray", label="published study, its best")
     axes.axhline(100 * ALL_LABELS_NETWORK, color="black", ls=":", label="published network, all 60,000 labels")
     axes.set_xscale("log")
     axes.set_xticks(list(ours.index), [f"{n:,}" for n in ours.index], rotation=45)
     axes.minorticks_off()
     finish(axes, "labels bought", "Accuracy against labels bought")
     axes.set_ylabel("test accuracy, %")
-    axes.legend(fontsize=9, loc="lower right")
+    figure.legend(fontsize=9, loc="outside lower center", ncols=2)
     return figure
 
 
