@@ -1,11 +1,11 @@
 """Train a small convolutional network on the training set.
 
-``compact`` is this project's network, and ``large`` its bigger sister, which has room for what augmented images teach.
+``compact`` is this project's network, and ``large`` its bigger sister, which has room for what mixed images teach.
 ``published`` is the network of the study that the project reproduces, whose one-channel bottleneck dies in about a
 third of its runs: such a collapse is detected, and the training starts again from another seed.
 
-A label counts as much as its weight says. Augmentation shows the network other images at each epoch, mirrored,
-shifted or mixed, so that it finds an answer which holds for all of them instead of learning wrong labels by heart.
+A label counts as much as its weight says. Mixing images shows the network other ones at each epoch, so that it finds
+an answer which holds between them too, instead of learning wrong labels by heart.
 """
 
 # The callbacks below load TensorFlow by themselves: it has to be set up before them.
@@ -81,13 +81,10 @@ class Settings:
         Epochs without a lower validation loss before training stops early.
     validation_fraction : float
         Share of the training set held out to choose the best epoch, greater than 0 and at most 0.5.
-    flip : bool
-        Whether to mirror half of the images, others at each epoch.
-    max_shift : int
-        By how many pixels at most to shift an image, up or down and left or right, anew at each epoch.
     mixup : float
-        Mix each image and its label with another's, in proportions drawn from a beta distribution with both parameters
-        equal to this (Zhang et al. 2018, "mixup: Beyond empirical risk minimization"); 0 mixes none.
+        Mix each image and its label with another's, anew at each epoch, in proportions drawn from a beta distribution
+        with both parameters equal to this (Zhang et al. 2018, "mixup: Beyond empirical risk minimization"); 0 mixes
+        none.
     """
 
     architecture: Architecture
@@ -99,8 +96,6 @@ class Settings:
     max_steps: int
     patience: int
     validation_fraction: float
-    flip: bool
-    max_shift: int
     mixup: float
 
 
@@ -117,13 +112,11 @@ def main(
     max_steps: Annotated[int, Option(min=1)],
     patience: Annotated[int, Option(min=1)],
     validation_fraction: Annotated[float, Option(min=0.01, max=0.5)],
-    max_shift: Annotated[int, Option(min=0, max=27, help="pixels")],
     mixup: Annotated[float, Option(min=0, max=10)],
     seed: Annotated[int, Option(min=0, max=2**31 - 1)],
     model: Annotated[Path, Option()],
     training: Annotated[Path, Option(help="JSON: how the training went")],
     test_scores: Annotated[Path, Option(help="the scores of the classes for each test image")],
-    flip: Annotated[bool, Option("--flip", help="mirror half of the images")] = False,
     history: Annotated[Path | None, Option(help="folder for the loss and accuracy of each epoch")] = None,
 ) -> None:
     settings = Settings(
@@ -136,8 +129,6 @@ def main(
         max_steps,
         patience,
         validation_fraction,
-        flip,
-        max_shift,
         mixup,
     )
     pictures = load_images(images)
@@ -280,7 +271,7 @@ def train(
     y : ndarray of shape (n_images,), uint8
     settings : Settings
     seed : int
-        Moves the split, the initial weights, the shuffling, the augmentation and the dropout.
+        Moves the split, the initial weights, the shuffling, the mixing and the dropout.
     history : Path
         Folder for DVCLive's log: loss and accuracy on both parts, epoch by epoch.
     weight : ndarray of shape (n_images,), float32, in 0-1, or None
@@ -301,18 +292,17 @@ def train(
 
     network = build(settings.architecture, settings.precision)
     rate = settings.learning_rate * (batch_size / settings.batch_size) ** 0.5
-    augments = settings.flip or settings.max_shift > 0 or settings.mixup > 0
     network.compile(
         optimizer=keras.optimizers.Adam(schedule_rate(rate, settings.schedule, epochs * steps_per_epoch)),
-        loss="categorical_crossentropy" if augments else "sparse_categorical_crossentropy",
+        loss="categorical_crossentropy" if settings.mixup else "sparse_categorical_crossentropy",
         metrics=["accuracy"],
         steps_per_execution=min(MIN_STEPS_PER_EPOCH, steps_per_epoch),
     )
     examples: dict[str, Any]
-    if augments:
+    if settings.mixup:
         targets = weigh_classes(y, weight)
         examples = {
-            "x": augment(X[kept], targets[kept], settings, batch_size, seed),
+            "x": mix(X[kept], targets[kept], settings.mixup, batch_size, seed),
             "shuffle": False,
             "validation_data": (X[held_out], targets[held_out]),
         }
@@ -358,16 +348,17 @@ def weigh_classes(y: NDArray[np.uint8], weight: NDArray[np.float32] | None) -> N
     return targets
 
 
-def augment(
-    X: NDArray[np.float32], targets: NDArray[np.float32], settings: Settings, batch_size: int, seed: int
+def mix(
+    X: NDArray[np.float32], targets: NDArray[np.float32], alpha: float, batch_size: int, seed: int
 ) -> tf.data.Dataset:
-    """Shuffle images, and mirror, shift and mix them as the settings say, anew at each epoch.
+    """Shuffle images, and mix those of a batch with each other, anew at each epoch.
 
     Parameters
     ----------
     X : ndarray of shape (n_images, 28, 28), float32, in 0-1
     targets : ndarray of shape (n_images, 10), float32
-    settings : Settings
+    alpha : float
+        Greater than 0: both parameters of the beta distribution.
     batch_size : int
     seed : int
 
@@ -376,26 +367,14 @@ def augment(
     tf.data.Dataset
         Batches of images of shape (n, 28, 28, 1) and of their targets.
     """
-    layers = keras.layers
-    share = settings.max_shift / IMAGE_SHAPE[0]
-    flip = layers.RandomFlip("horizontal", seed=seed, dtype="float32")
-    shift = layers.RandomTranslation(
-        share, share, fill_mode="constant", interpolation="nearest", seed=seed + 1, dtype="float32"
-    )
-    mix = layers.MixUp(alpha=settings.mixup, seed=seed + 2, dtype="float32")
+    layer = keras.layers.MixUp(alpha=alpha, seed=seed, dtype="float32")
 
-    def change(images: tf.Tensor, classes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        if settings.flip:
-            images = flip(images, training=True)
-        if settings.max_shift:
-            images = shift(images, training=True)
-        if settings.mixup:
-            mixed = mix({"images": images, "labels": classes}, training=True)
-            images, classes = mixed["images"], mixed["labels"]
-        return images, classes
+    def mix_batch(images: tf.Tensor, classes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        mixed = layer({"images": images, "labels": classes}, training=True)
+        return mixed["images"], mixed["labels"]
 
     examples = tf.data.Dataset.from_tensor_slices((X[..., None], targets))
-    return examples.shuffle(len(X), seed=seed).batch(batch_size).map(change).prefetch(1)
+    return examples.shuffle(len(X), seed=seed).batch(batch_size).map(mix_batch).prefetch(1)
 
 
 def schedule_rate(

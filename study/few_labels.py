@@ -45,8 +45,6 @@ WITHOUT = {
     "spread_labels": {"percentile": "0"},
     "weights": {"propagate.weighting": "equal"},
     "large_network": {"train_nn.architecture": "compact"},
-    "flips": {"train_nn.flip": "false"},
-    "shifts": {"train_nn.max_shift": "0"},
     "mixup": {"train_nn.mixup": "0"},
 }
 

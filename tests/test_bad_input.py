@@ -22,7 +22,6 @@ BAD: list[tuple[str, Any, list[str]]] = [
     ("embed.patch_size", 29, ["embed:", "patch_size", "'29'", "less than or equal to 28"]),
     ("propagate.method", "magic", ["propagate:", "method", "'magic'", "cluster", "graph", "linear"]),
     ("propagate.alpha", 1, ["propagate:", "alpha", "'1'", "less than or equal to 0.999"]),
-    ("train_nn.flip", "often", ["train-nn:", "often"]),
     ("train_nn.mixup", -1, ["train-nn:", "mixup", "'-1'", "greater than or equal to 0"]),
     ("train_logreg.C", 0, ["train-logreg:", "C", "'0'", "greater than or equal to 0.000001"]),
     ("train_nn.architecture", "huge", ["train-nn:", "architecture", "'huge'", "compact", "published"]),

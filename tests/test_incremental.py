@@ -48,8 +48,6 @@ RERUNS: list[tuple[str, Any, set[str]]] = [
     # With a huge patience nothing changes but the parameter, so the same network comes out and evaluate is spared.
     ("train_nn.patience", 1000, {"train-nn"}),
     ("train_nn.validation_fraction", 0.3, TRAIN_NN),
-    ("train_nn.flip", True, TRAIN_NN),
-    ("train_nn.max_shift", 2, TRAIN_NN),
     ("train_nn.mixup", 0.5, TRAIN_NN),
 ]
 # The same, where the recipe for few labels uses what the default leaves aside.

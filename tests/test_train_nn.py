@@ -16,8 +16,8 @@ from stages.train_nn import (
     Precision,
     Schedule,
     Settings,
-    augment,
     build,
+    mix,
     save_reproducibly,
     train_until_alive,
     weigh_classes,
@@ -34,8 +34,6 @@ SETTINGS = Settings(
     max_steps=300,
     patience=10,
     validation_fraction=0.1,
-    flip=False,
-    max_shift=0,
     mixup=0,
 )
 
@@ -92,45 +90,17 @@ def test_it_learns_and_keeps_the_best_epoch(images: np.ndarray, labels: np.ndarr
     assert kept_loss == pytest.approx(losses.min(), rel=1e-3)
 
 
-AUGMENTED = replace(SETTINGS, flip=True, max_shift=2, mixup=0.5)
-
-
-def batches(images: np.ndarray, settings: Settings, n_epochs: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Give the augmented images of some epochs, and their targets, which tell what each was made of."""
-    targets = weigh_classes(np.arange(len(images), dtype=np.uint8) % 10, None)
-    examples = augment(images, targets, settings, batch_size=50, seed=1)
-    made = [batch for _ in range(n_epochs) for batch in examples]
-    changed, mixed = (np.concatenate([part.numpy() for part in parts]) for parts in zip(*made, strict=True))
-    return changed, mixed
-
-
-def test_mirrored_images_are_mirrored_ones(images: np.ndarray) -> None:
-    changed, _ = batches(images[:1], replace(SETTINGS, flip=True), n_epochs=40)
-    either = [np.array_equal(image[..., 0], images[0]) for image in changed]
-    mirrored = [np.array_equal(image[..., 0], images[0][:, ::-1]) for image in changed]
-    assert all(np.add(either, mirrored) == 1)
-    assert 8 < sum(mirrored) < 32
-
-
-def test_shifted_images_are_shifted_by_no_more_than_asked_and_nothing_else_changes(images: np.ndarray) -> None:
-    changed, targets = batches(images[:1], replace(SETTINGS, max_shift=2), n_epochs=40)
-    padded = np.pad(images[0], 2)
-    shifts = [(y, x) for y in range(5) for x in range(5)]
-    found = {
-        (y, x) for image in changed for y, x in shifts if np.array_equal(image[..., 0], padded[y : y + 28, x : x + 28])
-    }
-    assert all(
-        any(np.array_equal(image[..., 0], padded[y : y + 28, x : x + 28]) for y, x in shifts) for image in changed
-    )
-    assert len(found) > 8
-    assert (targets == targets[0]).all()
+MIXING = replace(SETTINGS, mixup=0.5)
 
 
 def test_mixed_images_have_the_mixture_of_their_targets(images: np.ndarray) -> None:
-    changed, targets = batches(images[:10], replace(SETTINGS, mixup=1.0), n_epochs=20)
-    np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)
-    np.testing.assert_allclose(changed[..., 0], np.tensordot(targets, images[:10], axes=1), atol=1e-6)
-    assert ((targets > 0).sum(axis=1) == 2).any()
+    targets = weigh_classes(np.arange(10, dtype=np.uint8), None)
+    examples = mix(images[:10], targets, alpha=1.0, batch_size=50, seed=1)
+    made = [batch for _ in range(20) for batch in examples]
+    changed, mixed = (np.concatenate([part.numpy() for part in parts]) for parts in zip(*made, strict=True))
+    np.testing.assert_allclose(mixed.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(changed[..., 0], np.tensordot(mixed, images[:10], axes=1), atol=1e-6)
+    assert ((mixed > 0).sum(axis=1) == 2).any()
 
 
 def test_a_label_counts_as_much_as_its_weight_says(images: np.ndarray, labels: np.ndarray, tmp_path: Path) -> None:
@@ -138,7 +108,7 @@ def test_a_label_counts_as_much_as_its_weight_says(images: np.ndarray, labels: n
     wrong = np.arange(len(labels)) % 2 == 0
     given = np.where(wrong, (labels + 1) % 10, labels).astype(np.uint8)
     weight = np.where(wrong, 0.01, 1).astype(np.float32)
-    for name, settings in {"plain": SETTINGS, "augmented": AUGMENTED}.items():
+    for name, settings in {"plain": SETTINGS, "mixing": MIXING}.items():
         network, _ = train_until_alive(images, given, settings, 1, tmp_path / name, weight)
         assert (network.predict(images, verbose=0).argmax(axis=1) == labels).mean() > 0.7
 
@@ -175,7 +145,7 @@ def test_one_class_is_too_few(images: np.ndarray, tmp_path: Path) -> None:
         train_until_alive(images[:9], np.full(9, 3, np.uint8), SETTINGS, seed=1, history=tmp_path)
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, AUGMENTED], ids=["plain", "augmented"])
+@pytest.mark.parametrize("settings", [SETTINGS, MIXING], ids=["plain", "mixing"])
 def test_the_same_training_gives_the_same_file(
     images: np.ndarray, labels: np.ndarray, settings: Settings, tmp_path: Path
 ) -> None:
