@@ -23,19 +23,10 @@ from stages.cli import run
 PROJECT = Path(__file__).parent.parent
 RESULTS = PROJECT / "study" / "few_labels"
 ALL_LABELS = 60_000
-SEEDS = {
-    2000: [42, 1, 2, 3, 4],
-    500: [42, 1, 2],
-    1000: [42, 1, 2],
-    50: [42, 1, 2],
-    100: [42, 1, 2],
-    200: [42, 1, 2],
-    5000: [42, 1, 2],
-    10_000: [42, 1, 2],
-    20_000: [42, 1, 2],
-    ALL_LABELS: [42, 1, 2],
+SEEDS = {2000: [42, 1, 2, 3, 4], 500: [42, 1, 2], 1000: [42, 1, 2]} | {
+    n_labels: [42] for n_labels in (50, 100, 200, 5000, 10_000, 20_000, ALL_LABELS)
 }
-# What takes the place of an ingredient: at 2,000 labels, and the first three seeds.
+# What takes the place of an ingredient.
 WITHOUT = {
     "learned_embedding": {"embed.method": "pixels"},
     "margins": {"select_labels.strategy": "representative", "n_clusters": "2000"},
@@ -47,16 +38,15 @@ WITHOUT = {
     "large_network": {"train_nn.architecture": "compact"},
     "mixup": {"train_nn.mixup": "0"},
 }
+# Where an ingredient is left out, at the first three seeds: the fewer the labels, the more the graph makes up for.
+ABLATIONS = {2000: list(WITHOUT), 500: ["graph"]}
 
 
 def main(
     variant: Annotated[list[str] | None, Option(help="recipe, or an ingredient to leave out; all without")] = None,
     only_seed: Annotated[list[int] | None, Option(help="a seed to run, or more; all without")] = None,
 ) -> None:
-    runs: list[tuple[str, int, int, dict[str, str]]]
-    runs = [("recipe", n_labels, seed, {}) for n_labels, seeds in SEEDS.items() for seed in seeds]
-    runs += [(f"without_{name}", 2000, seed, changes) for name, changes in WITHOUT.items() for seed in SEEDS[2000][:3]]
-    for name, n_labels, seed, changes in tqdm(runs, unit="run"):
+    for name, n_labels, seed, changes in tqdm(plan_runs(), unit="run"):
         result = RESULTS / name / f"{n_labels}_{seed}.json"
         wanted = (not variant or name.removeprefix("without_") in variant) and (not only_seed or seed in only_seed)
         if wanted and not result.exists():
@@ -65,6 +55,18 @@ def main(
                 metrics = json.loads(dvc.api.read("metrics/metrics.json", repo=str(PROJECT), rev=revision))
             with replacing(result) as temporary:
                 temporary.write_text(json.dumps(metrics, indent=2) + "\n")
+
+
+def plan_runs() -> list[tuple[str, int, int, dict[str, str]]]:
+    """Give the variant, budget and seed of each run, and the settings that it does not share with the recipe."""
+    runs: list[tuple[str, int, int, dict[str, str]]]
+    runs = [("recipe", n_labels, seed, {}) for n_labels, seeds in SEEDS.items() for seed in seeds]
+    return runs + [
+        (f"without_{name}", n_labels, seed, WITHOUT[name])
+        for n_labels, names in ABLATIONS.items()
+        for name in names
+        for seed in SEEDS[n_labels][:3]
+    ]
 
 
 def read_recipe() -> dict[str, str]:

@@ -12,11 +12,10 @@ import yaml
 from matplotlib.figure import Figure
 
 from stages.artifacts import replacing
-from study.few_labels import ALL_LABELS, PROJECT, RESULTS, WITHOUT
+from study.few_labels import ABLATIONS, ALL_LABELS, PROJECT, RESULTS, WITHOUT
 from study.tabulate import finish, half_width
 from tools.pages import format_markdown, write_table
 
-BUDGET = 2000
 ALL_LABELS_NETWORK = 0.8968
 PEERS = {
     "LabelSpreading": "scikit-learn LabelSpreading",
@@ -123,18 +122,25 @@ def format_peers(lines: pd.DataFrame, peers: pd.DataFrame) -> str:
 
 def format_ablation(lines: pd.DataFrame) -> str:
     """Write a line for each ingredient: accuracy without it, and what it is worth, seed by seed."""
-    at_budget = lines[lines["labels"] == BUDGET]
-    recipe = at_budget[at_budget["variant"] == "recipe"].set_index("seed")
-    rows = [["nothing", describe(recipe["nn"]), "", str(len(recipe)), describe(recipe["propagation"])]]
-    for name in WITHOUT:
-        runs = at_budget[at_budget["variant"] == f"without_{name}"].set_index("seed")
-        if len(runs):
-            worth = (recipe["nn"] - runs["nn"]).dropna()
-            cells = [describe(runs["nn"]), describe(worth), str(len(runs)), describe(runs["propagation"].dropna())]
-            rows.append([name.replace("_", " "), *cells])
-    return format_markdown(
-        ["left out", "network, %", "what it is worth, points", " seeds", "spread labels right, %"], rows
-    )
+    header = [
+        " labels bought",
+        "left out",
+        "network, %",
+        "what it is worth, points",
+        " seeds",
+        "spread labels right, %",
+    ]
+    rows = []
+    for n_labels, names in ABLATIONS.items():
+        at_budget = lines[lines["labels"] == n_labels]
+        recipe = at_budget[at_budget["variant"] == "recipe"].set_index("seed")
+        for name in ("nothing", *names):
+            runs = at_budget[at_budget["variant"] == f"without_{name}"].set_index("seed") if name in names else recipe
+            if len(runs):
+                worth = (recipe["nn"] - runs["nn"]).dropna() if name in names else pd.Series(dtype=float)
+                cells = [describe(runs["nn"]), describe(worth), str(len(runs)), describe(runs["propagation"].dropna())]
+                rows.append([f"{n_labels:,}", name.replace("_", " "), *cells])
+    return format_markdown(header, rows)
 
 
 def draw_curve(lines: pd.DataFrame, peers: pd.DataFrame, published: pd.Series) -> Figure:

@@ -32,6 +32,11 @@ def test_two_thousand_labels_do_what_took_the_published_network_all() -> None:
     assert runs["nn"].min() > tabulate_few_labels.ALL_LABELS_NETWORK == PUBLISHED[60_000]
 
 
+def test_every_run_was_made() -> None:
+    planned = {f"{variant}/{n_labels}_{seed}" for variant, n_labels, seed, _ in few_labels.plan_runs()}
+    assert {f"{line.variant}/{line.labels}_{line.seed}" for line in LINES.itertuples()} == planned
+
+
 def test_every_run_bought_what_its_name_says() -> None:
     for path in RESULTS.glob("*/*_*.json"):
         if path.parent.name != "peers":
