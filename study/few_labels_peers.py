@@ -33,7 +33,8 @@ def main(
     labels: Annotated[list[int] | None, Option(help="a budget, or more; all without")] = None,
     seed: Annotated[list[int] | None, Option(help="a seed, or more; all without")] = None,
 ) -> None:
-    for n_labels, of_seed in tqdm([(n, seeds[0]) for n, seeds in SEEDS.items() if n <= MOST_LABELS], unit="run"):
+    runs = [(n_labels, of_seed) for n_labels, seeds in SEEDS.items() if n_labels <= MOST_LABELS for of_seed in seeds]
+    for n_labels, of_seed in tqdm(runs, unit="run"):
         result = RESULTS / "peers" / f"{n_labels}_{of_seed}.json"
         if result.exists() or (labels and n_labels not in labels) or (seed and of_seed not in seed):
             continue
