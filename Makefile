@@ -45,7 +45,18 @@ BASE ?= main
 pr-report: .venv/installed
 	$(BIN)/python -m tools.pr_report --base $(BASE) --report report.md
 
+# What some tests need that pip cannot bring, each as a command and the package of Debian's that has it. Where it cannot
+# be installed, those tests are skipped.
+TEST_PACKAGES := sshd:openssh-server
 test: .venv/installed
+	@as_root="env DEBIAN_FRONTEND=noninteractive"; [ $$(id -u) = 0 ] || as_root="sudo -n $$as_root"; \
+	for each in $(TEST_PACKAGES); do \
+		tool=$${each%:*} package=$${each#*:}; \
+		PATH=$$PATH:/usr/sbin command -v $$tool >/dev/null && continue; \
+		printf "installing $$package: "; \
+		said=$$($$as_root apt-get update -qq 2>&1 && $$as_root apt-get install -qq $$package 2>&1) && echo done \
+			|| echo "failed ($$(echo "$$said" | tail -n 1)), so the tests that need $$tool are skipped"; \
+	done
 	$(BIN)/pytest --numprocesses auto
 
 lint: .venv/installed

@@ -16,7 +16,7 @@ import pandas as pd
 import typer
 
 from benchmarks.common import PROJECT, Measurement, System
-from stages.artifacts import replacing
+from few_labels.artifacts import replacing
 
 TABLE = PROJECT / "metrics" / "bench.csv"
 COLUMNS = ["case", "system", "seconds", "peak_mb", "quality"]

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from stages.dataset import to_pixel_vectors
+from few_labels.images import to_pixel_vectors
 
 PROJECT = Path(__file__).parent.parent
 

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
 from benchmarks.common import Measurement, System, load, load_pixels, params
-from stages.logistic_regression import train
+from few_labels.logistic_regression import train
 
 Fit = Callable[[NDArray[np.float32], NDArray[np.uint8]], ClassifierMixin]
 

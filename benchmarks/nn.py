@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from benchmarks.common import Measurement, System, load, params
-from stages.dataset import to_unit_range
+from few_labels.images import to_unit_range
 
 if TYPE_CHECKING:
     from stages.train_nn import keras

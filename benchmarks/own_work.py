@@ -10,7 +10,7 @@ from time import perf_counter
 
 import yaml
 
-from stages.cli import run
+from stages import run
 
 
 def main() -> None:

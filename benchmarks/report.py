@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
 from benchmarks.common import PROJECT
-from stages.artifacts import replacing
+from few_labels.artifacts import replacing
 from tools.pages import format_markdown, write_table
 
 FOLDER = PROJECT / "metrics" / "plots"

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
 from benchmarks.common import Measurement, System, load, params
+from few_labels.artifacts import Clustering, LabelledImages, save_array
+from few_labels.images import to_pixel_vectors
 from stages import featurize, propagate
-from stages.artifacts import Clustering, LabelledImages, save_array
-from stages.dataset import to_pixel_vectors
 from stages.kmeans import describe, fit_kmeans
 
 N_IMAGES = (15_000, 30_000, 60_000, 120_000, 240_000)

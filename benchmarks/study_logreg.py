@@ -16,9 +16,9 @@ from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.common import Measurement, System, load, load_pixels, params
-from stages.artifacts import LabelledImages
+from few_labels.artifacts import LabelledImages
+from few_labels.logistic_regression import train
 from stages.kmeans import describe, fit_kmeans
-from stages.logistic_regression import train
 from stages.propagate import spread_over_clusters
 
 N_CENTROIDS = (100, 200, 300)

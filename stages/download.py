@@ -1,8 +1,8 @@
-"""Fetch Fashion-MNIST, check every file against its published hash, and keep images and labels apart.
+"""Bring in a data set: the pool and the test images, what is known of their labels, and a name for each image.
 
-The four files are looked for at the dataset's own site, at the mirror that Keras uses, and in Debian's package of the
-dataset; or in one folder that the user names. A file counts only when its uncompressed bytes have the right SHA-256,
-so every source gives the same arrays.
+What a data set is stands in a file under ``datasets/``. Files in IDX format are looked for at the sites that it names
+and in a Debian package, or in one folder that the user names; a file counts only when its uncompressed bytes have the
+right SHA-256, so every source gives the same arrays. A folder of one's own holds image files of any kind, or IDX files.
 """
 
 import gzip
@@ -13,121 +13,376 @@ import subprocess
 import tempfile
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
+import pandas as pd
 import pooch
+import yaml
 from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from requests import RequestException
+from tqdm import tqdm
 from typer import Option
 
-from stages.artifacts import save_array
-from stages.cli import InputError, run
-from stages.dataset import CLASS_NAMES, IMAGE_SHAPE
+from few_labels.artifacts import UNKNOWN, Classes, replacing, save_array, save_classes, save_names
+from few_labels.errors import InputError
+from few_labels.photos import Channels, Photos, prepare, read_photos
+from stages import run
 
-# SHA-256 of the uncompressed IDX files: their .gz wrappers differ from mirror to mirror.
-SHA256 = {
-    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-}
-SITES = {
-    "the dataset's site": "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
-    "the mirror that Keras uses": "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
-}
 CONNECT_AND_READ_SECONDS = (5, 60)
-DEBIAN_PACKAGE = "dataset-fashion-mnist"
-DEBIAN_FOLDER = "usr/share/datasets/fashion-mnist"
+UNSIGNED_BYTES = 8
+PARTS = ("train", "test")
+# The names under which IDX files are looked for in a folder of one's own, images and labels.
+OWN_IDX = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
 
 
 class UnavailableError(Exception):
     """Why a source could not give the files."""
 
 
+class SourceFile(BaseModel):
+    """A file of a data set."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class DebianPackage(BaseModel):
+    """A Debian package of a data set, and where in it the files are."""
+
+    model_config = ConfigDict(extra="forbid")
+    package: str
+    folder: str
+
+
+class Files(BaseModel):
+    """The files of a data set; one without test images has two."""
+
+    model_config = ConfigDict(extra="forbid")
+    train_images: SourceFile
+    train_labels: SourceFile
+    test_images: SourceFile | None = None
+    test_labels: SourceFile | None = None
+
+
+class IdxDescription(BaseModel):
+    """A data set of IDX files, as a file under ``datasets/`` describes it."""
+
+    model_config = ConfigDict(extra="forbid")
+    title: str
+    format: Literal["idx"]
+    class_names: list[str]
+    files: Files
+    sites: dict[str, str] = {}
+    debian: DebianPackage | None = None
+
+
+class FolderDescription(BaseModel):
+    """A folder of one's own."""
+
+    model_config = ConfigDict(extra="forbid")
+    title: str
+    format: Literal["folder"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The pool, or the test images.
+
+    Attributes
+    ----------
+    name : list of str
+    images : ndarray of shape (n_images, height, width, channels), uint8
+    label : ndarray of shape (n_images,), int16
+        Positions among the class names, -1 where nobody knows.
+    """
+
+    name: list[str]
+    images: NDArray[np.uint8]
+    label: NDArray[np.int16]
+
+    def take(self, rows: NDArray[np.int64]) -> "Part":
+        """Keep some of the images."""
+        return Part([self.name[row] for row in rows], self.images[rows], self.label[rows])
+
+
 def main(
-    source: Annotated[str, Option(help="auto, or a folder with the four IDX files, gzipped or not")],
-    limit: Annotated[str, Option(help="None, or how many training images to keep")],
+    dataset: Annotated[str, Option(help="a name for messages")],
+    description: Annotated[Path, Option(help="what the data set is")],
+    own: Annotated[Path, Option(help="where one's own images are")],
+    source: Annotated[str, Option(help="auto, or a folder with the IDX files, gzipped or not")],
+    limit: Annotated[str, Option(help="None, or how many images of the pool to keep")],
+    image_size: Annotated[int, Option(min=4, max=1024, help="side of an image in pixels")],
+    channels: Annotated[Channels, Option(help="auto is grey where all images are")],
     train_images: Annotated[Path, Option()],
     train_labels: Annotated[Path, Option()],
+    train_names: Annotated[Path, Option()],
     test_images: Annotated[Path, Option()],
     test_labels: Annotated[Path, Option()],
+    test_names: Annotated[Path, Option()],
+    known_classes: Annotated[Path, Option()],
+    rejected: Annotated[Path, Option(help="files that are no usable image, and why")],
 ) -> None:
-    n_kept = parse_limit(limit)
-    files = fetch(source)
-    images, labels = read_idx(files["train-images-idx3-ubyte"]), read_idx(files["train-labels-idx1-ubyte"])
-    held_out_images, held_out_labels = (
-        read_idx(files["t10k-images-idx3-ubyte"]),
-        read_idx(files["t10k-labels-idx1-ubyte"]),
+    described = describe(description)
+    refused = pd.DataFrame(columns=["image", "reason"])
+    if isinstance(described, IdxDescription):
+        class_names = described.class_names
+        pool, test = read_fetched(described, source, image_size, channels)
+    elif any(find_idx(own, file) for file in OWN_IDX["train"]):
+        class_names, pool, test = read_own_idx(own, image_size, channels)
+    else:
+        class_names, pool, test, refused = read_own_photos(own, image_size, channels)
+    if (n_kept := parse_limit(limit, len(class_names), len(pool.name), len(test.name))) is not None:
+        n_test = round(len(test.name) * n_kept / len(pool.name))
+        pool, test = pool.take(balanced_head(pool.label, n_kept)), test.take(balanced_head(test.label, n_test))
+
+    save_array(train_images, pool.images)
+    save_array(train_labels, pool.label)
+    save_names(train_names, pool.name)
+    save_array(test_images, test.images)
+    save_array(test_labels, test.label)
+    save_names(test_names, test.name)
+    n_labelled = int(np.count_nonzero(test.label != UNKNOWN))
+    save_classes(known_classes, Classes(class_names, list(pool.images.shape[1:]), n_labelled))
+    with replacing(rejected) as temporary:
+        refused.to_csv(temporary, index=False)
+    if len(refused):
+        first = refused.iloc[0]
+        print(
+            f"{len(refused)} files are not used, {rejected} says why; the first is {first['image']}: {first['reason']}"
+        )
+    print(
+        f"{dataset}: {len(pool.name)} images in the pool, {np.count_nonzero(pool.label != UNKNOWN)} with a known label, "
+        f"{len(test.name)} test images, of shape {pool.images.shape[1:]}"
     )
-    if n_kept is not None:
-        n_test = round(len(held_out_labels) * n_kept / len(labels))
-        kept, held_out = balanced_head(labels, n_kept), balanced_head(held_out_labels, n_test)
-        images, labels = images[kept], labels[kept]
-        held_out_images, held_out_labels = held_out_images[held_out], held_out_labels[held_out]
-    save_array(train_images, images)
-    save_array(train_labels, labels)
-    save_array(test_images, held_out_images)
-    save_array(test_labels, held_out_labels)
-    print(f"{len(images)} training images, {len(held_out_images)} test images of shape {IMAGE_SHAPE}")
 
 
-def parse_limit(limit: str) -> int | None:
-    """Read ``download.limit``: None for every image, or a number that leaves each class in both sets."""
-    lowest, highest = 6 * len(CLASS_NAMES), 60_000
-    if limit == "None":
-        return None
-    if not limit.isdecimal() or not lowest <= int(limit) <= highest:
-        raise InputError(f"limit is {limit}, allowed are null and {lowest} to {highest}")
-    return int(limit)
-
-
-def fetch(source: str) -> dict[str, bytes]:
-    """Return the four files from the first source that has them all, uncompressed and verified.
-
-    Parameters
-    ----------
-    source : str
-        ``auto`` tries the dataset's site, the mirror that Keras uses and Debian's package, in this order; anything
-        else is a folder.
-
-    Returns
-    -------
-    dict of str to bytes
-        IDX file name to its content.
+def describe(path: Path) -> IdxDescription | FolderDescription:
+    """Read what a data set is.
 
     Raises
     ------
     InputError
-        If no source has all four; the message says what each one answered.
+        If there is no such file, or it says something else; the message names the key.
     """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        there = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
+        raise InputError(f"dataset is {path.stem!r}, allowed are {there}: the files in {path.parent}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    kinds = {"idx": IdxDescription, "folder": FolderDescription}
+    kind = content.get("format") if isinstance(content, dict) else None
+    if kind not in kinds:
+        raise InputError(f"{path}: format is {kind!r}, allowed are {', '.join(kinds)}")
+    try:
+        return kinds[kind](**content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def read_fetched(described: IdxDescription, source: str, image_size: int, channels: Channels) -> tuple[Part, Part]:
+    """Fetch a data set of IDX files, and give its pool and its test images."""
+    content = fetch(described, source)
+    files = described.files
+
+    def read(images: SourceFile | None, labels: SourceFile | None, part: str) -> Part:
+        return make_idx_part(
+            part,
+            read_idx(content[images.name], images.name) if images else None,
+            read_idx(content[labels.name], labels.name) if labels else None,
+            len(described.class_names),
+            image_size,
+            channels,
+        )
+
+    pool = read(files.train_images, files.train_labels, "train")
+    return pool, match_channels(read(files.test_images, files.test_labels, "test"), pool)
+
+
+def read_own_idx(own: Path, image_size: int, channels: Channels) -> tuple[list[str], Part, Part]:
+    """Read IDX files of one's own; those of labels and of test images may be missing."""
+    if any((own / part).is_dir() for part in PARTS):
+        raise InputError(f"{own} has IDX files and a folder of images, allowed is one of the two")
+    content = {
+        file: read_idx(read_source(path, file), file)
+        for files in OWN_IDX.values()
+        for file in files
+        if (path := find_idx(own, file)) is not None
+    }
+    labels = [content[file] for _, file in OWN_IDX.values() if file in content]
+    n_classes = 1 + max((int(array.max(initial=0)) for array in labels), default=-1)
+    pool, test = (
+        make_idx_part(part, content.get(images), content.get(classes), n_classes, image_size, channels)
+        for part, (images, classes) in OWN_IDX.items()
+    )
+    if not len(pool.name):
+        raise InputError(f"{own}: no image in {OWN_IDX['train'][0]}")
+    return [str(label) for label in range(n_classes)], pool, match_channels(test, pool)
+
+
+def read_own_photos(own: Path, image_size: int, channels: Channels) -> tuple[list[str], Part, Part, pd.DataFrame]:
+    """Read trees of image files.
+
+    Parameters
+    ----------
+    own : Path
+        Has a folder ``train`` and maybe a folder ``test``. The folders in them are classes.
+    image_size : int
+    channels : Channels
+
+    Returns
+    -------
+    class_names : list of str
+        Sorted.
+    pool, test : Part
+    rejected : DataFrame
+        ``image`` and ``reason``.
+
+    Raises
+    ------
+    InputError
+        If the pool would be empty.
+    """
+    photos = [read_photos(own, part, image_size, channels) for part in PARTS]
+    rejected = pd.concat([part.rejected for part in photos], ignore_index=True)
+    if not photos[0].name:
+        why = f"; of {len(rejected)} files the first is {rejected['image'][0]}: {rejected['reason'][0]}"
+        raise InputError(f"{own / 'train'} has no usable image{why if len(rejected) else ''}; put your images there")
+    class_names = sorted({name for part in photos for name in part.folder_class if name is not None})
+    position = {name: label for label, name in enumerate(class_names)}
+
+    def make(part: Photos) -> Part:
+        labels = [UNKNOWN if name is None else position[name] for name in part.folder_class]
+        return Part(part.name, part.images, np.array(labels, np.int16))
+
+    pool, test = map(make, photos)
+    # One colour image makes all of them colour, wherever it is.
+    return class_names, match_channels(pool, test), match_channels(test, pool), rejected
+
+
+def make_idx_part(
+    part: str,
+    images: NDArray[np.uint8] | None,
+    labels: NDArray[np.uint8] | None,
+    n_classes: int,
+    image_size: int,
+    channels: Channels,
+) -> Part:
+    """Put images and labels from IDX files together.
+
+    Parameters
+    ----------
+    part : str
+        ``train`` or ``test``: the name of an image is this and its row.
+    images : ndarray of shape (n_images, height, width), uint8, or None
+    labels : ndarray of shape (n_images,), uint8, or None
+        None where nobody knows.
+    n_classes, image_size : int
+    channels : Channels
+
+    Returns
+    -------
+    Part
+
+    Raises
+    ------
+    InputError
+        If shapes or labels do not fit.
+    """
+    n_channels = 3 if channels is Channels.RGB else 1
+    if images is None:
+        return Part([], np.empty((0, image_size, image_size, n_channels), np.uint8), np.empty(0, np.int16))
+    if images.ndim != 3:
+        raise InputError(f"the {part} images are an array of shape {images.shape}, allowed are (n, height, width)")
+    if labels is not None and labels.shape != images.shape[:1]:
+        raise InputError(f"the {part} labels are an array of shape {labels.shape} for {len(images)} images")
+    if labels is not None and labels.max(initial=0) >= n_classes:
+        raise InputError(f"a {part} label is {labels.max()}, allowed are 0 to {n_classes - 1}")
+    if images.shape[1:] == (image_size, image_size) and n_channels == 1:
+        prepared = images[..., None]
+    else:
+        pictures = tqdm(images, desc=f"resizing {part} images", unit="image")
+        prepared = np.stack([prepare(Image.fromarray(picture), image_size, n_channels) for picture in pictures])
+    label = np.full(len(images), UNKNOWN, np.int16) if labels is None else labels.astype(np.int16)
+    return Part([f"{part}/{row:05}" for row in range(len(images))], prepared, label)
+
+
+def match_channels(part: Part, other: Part) -> Part:
+    """Give grey images three equal channels where the other part is in colour."""
+    n_channels = max(part.images.shape[-1], other.images.shape[-1])
+    return Part(part.name, np.broadcast_to(part.images, (*part.images.shape[:-1], n_channels)), part.label)
+
+
+def parse_limit(limit: str, n_classes: int, n_pool: int, n_test: int) -> int | None:
+    """Read ``download.limit``: None for every image, or a number that leaves each class in both sets."""
+    lowest = -(-n_classes * n_pool // n_test) if n_test else max(1, n_classes)
+    if limit == "None":
+        return None
+    if not limit.isdecimal() or not lowest <= int(limit) <= n_pool:
+        raise InputError(f"limit is {limit}, allowed are null and {lowest} to {n_pool}")
+    return int(limit)
+
+
+def fetch(described: IdxDescription, source: str) -> dict[str, bytes]:
+    """Return the files of a data set from the first source that has them all, uncompressed and verified.
+
+    Parameters
+    ----------
+    described : IdxDescription
+    source : str
+        ``auto`` tries the sites that the data set names and its Debian package, in this order; anything else is a
+        folder.
+
+    Returns
+    -------
+    dict of str to bytes
+        File name to content.
+
+    Raises
+    ------
+    InputError
+        If no source has all of them; the message says what each one answered.
+    """
+    files = [file for _, file in described.files if file is not None]
+    names = [file.name for file in files]
     if source != "auto":
         folder = Path(source)
         if not folder.is_dir():
-            raise InputError(f"source is {source!r}, allowed are auto and a folder that holds {', '.join(SHA256)}")
+            raise InputError(f"source is {source!r}, allowed are auto and a folder that holds {', '.join(names)}")
         sources: dict[str, Callable[[Path], Path]] = {f"folder {source}": lambda _: folder}
     else:
-        sources = {name: partial(download_from_site, url) for name, url in SITES.items()}
-        sources["Debian's package"] = unpack_debian_package
+        sources = {name: partial(download_from_site, url, names) for name, url in described.sites.items()}
+        if described.debian:
+            sources["Debian's package"] = partial(unpack_debian_package, described.debian)
     tried = []
     for name, gather in sources.items():
         print(f"looking at {name}", flush=True)
         with tempfile.TemporaryDirectory() as scratch:
             try:
                 folder = gather(Path(scratch))
-                return {file: read_verified(folder, file) for file in SHA256}
+                return {file.name: read_verified(folder, file) for file in files}
             except UnavailableError as error:
                 tried.append(f"{name}: {error}")
-    raise InputError(f"Fashion-MNIST was not found; tried {'; '.join(tried)}")
+    raise InputError(f"{described.title} was not found; tried {'; '.join(tried) or 'nothing, it names no source'}")
 
 
-def download_from_site(url: str, scratch: Path) -> Path:
-    """Download the four gzipped files to a scratch folder, with a progress bar for each."""
+def download_from_site(url: str, names: list[str], scratch: Path) -> Path:
+    """Download gzipped files to a scratch folder, with a progress bar for each."""
     pooch.get_logger().setLevel(logging.WARNING)
     download = pooch.HTTPDownloader(progressbar=True, timeout=CONNECT_AND_READ_SECONDS)
-    for file in SHA256:
+    for file in names:
         try:
             download(f"{url}{file}.gz", str(scratch / f"{file}.gz"), None)
         except (RequestException, OSError) as error:
@@ -135,58 +390,83 @@ def download_from_site(url: str, scratch: Path) -> Path:
     return scratch
 
 
-def unpack_debian_package(scratch: Path) -> Path:
-    """Let apt fetch the Debian package, refreshing its lists where it does not know it, and unpack it without root."""
-    commands = [["apt-get", "download", DEBIAN_PACKAGE]]
-    if not _succeeds(["apt-cache", "show", DEBIAN_PACKAGE], scratch):
+def unpack_debian_package(debian: DebianPackage, scratch: Path) -> Path:
+    """Let apt fetch a Debian package, refreshing its lists where it does not know it, and unpack it without root."""
+    commands = [["apt-get", "download", debian.package]]
+    if not _succeeds(["apt-cache", "show", debian.package], scratch):
         commands.insert(0, ["apt-get", "update"])
     for command in commands:
         _call(command, scratch)
     package = next(scratch.glob("*.deb"), None)
     if package is None:
-        raise UnavailableError(f"apt-get download left no {DEBIAN_PACKAGE}*.deb")
+        raise UnavailableError(f"apt-get download left no {debian.package}*.deb")
     _call(["dpkg-deb", "-x", str(package), "."], scratch)
-    return scratch / DEBIAN_FOLDER
+    return scratch / debian.folder
 
 
-def read_verified(folder: Path, file: str) -> bytes:
+def read_verified(folder: Path, file: SourceFile) -> bytes:
     """Return the uncompressed bytes of one file, gzipped on disk or not, once their SHA-256 is right."""
-    plain, zipped = folder / file, folder / f"{file}.gz"
+    path = find_idx(folder, file.name)
+    if path is None:
+        raise UnavailableError(f"no {file.name} or {file.name}.gz")
     try:
-        content = plain.read_bytes() if plain.is_file() else gzip.decompress(zipped.read_bytes())
-    except FileNotFoundError as error:
-        raise UnavailableError(f"no {file} or {file}.gz") from error
-    except (EOFError, zlib.error, OSError) as error:
-        raise UnavailableError(f"{file}.gz is damaged or cut short ({error})") from error
+        content = read_source(path, file.name)
+    except InputError as error:
+        raise UnavailableError(str(error)) from error
     digest = hashlib.sha256(content).hexdigest()
-    if digest != SHA256[file]:
-        raise UnavailableError(f"{file} has {len(content)} bytes of SHA-256 {digest}, expected is {SHA256[file]}")
+    if digest != file.sha256:
+        raise UnavailableError(f"{file.name} has {len(content)} bytes of SHA-256 {digest}, expected is {file.sha256}")
     return content
 
 
-def read_idx(content: bytes) -> NDArray[np.uint8]:
+def find_idx(folder: Path, name: str) -> Path | None:
+    """Find a file, gzipped or not."""
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+
+
+def read_source(path: Path, name: str) -> bytes:
+    """Read a file, and uncompress it where it is gzipped."""
+    try:
+        return path.read_bytes() if path.name == name else gzip.decompress(path.read_bytes())
+    except (EOFError, zlib.error, OSError) as error:
+        raise InputError(f"{path.name} is damaged or cut short ({error})") from error
+
+
+def read_idx(content: bytes, name: str) -> NDArray[np.uint8]:
     """Read the IDX format: two zero bytes, a type, the number of dimensions, each big-endian size, then the values.
 
     Parameters
     ----------
     content : bytes
         A whole IDX file of unsigned bytes.
+    name : str
+        For the message.
 
     Returns
     -------
     ndarray of uint8, of the shape that the header gives
+
+    Raises
+    ------
+    InputError
+        If it is anything else.
     """
-    n_dimensions = content[3]
-    shape = np.frombuffer(content, ">u4", count=n_dimensions, offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * n_dimensions).reshape(shape)
+    if len(content) < 4 or content[:3] != bytes([0, 0, UNSIGNED_BYTES]):
+        raise InputError(f"{name} starts with {content[:4].hex()}, an IDX file of unsigned bytes with 000008")
+    start = 4 + 4 * content[3]
+    shape = np.frombuffer(content[4:start], ">u4").astype(np.int64)
+    if len(content) != start + shape.prod():
+        raise InputError(f"{name} has {len(content)} bytes, its header says {start + shape.prod()}")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def balanced_head(labels: NDArray[np.uint8], n_kept: int) -> NDArray[np.int64]:
+def balanced_head(labels: NDArray[np.int16], n_kept: int) -> NDArray[np.int64]:
     """Pick the first images of each class, as equally as ``n_kept`` allows, in their original order.
 
     Parameters
     ----------
-    labels : ndarray of shape (n_images,), uint8
+    labels : ndarray of shape (n_images,), int16
+        Unknown labels count as a class of their own.
     n_kept : int
         How many images to pick; classes of lower number get one more where it does not divide.
 
@@ -195,9 +475,8 @@ def balanced_head(labels: NDArray[np.uint8], n_kept: int) -> NDArray[np.int64]:
     ndarray of shape (n_kept,), int64
         Ascending indices.
     """
-    share, left_over = divmod(n_kept, len(CLASS_NAMES))
-    heads = [np.flatnonzero(labels == c)[: share + (c < left_over)] for c in range(len(CLASS_NAMES))]
-    return np.sort(np.concatenate(heads))
+    rank = pd.Series(labels).groupby(labels).cumcount().to_numpy()
+    return np.sort(np.lexsort((labels, rank))[:n_kept])
 
 
 def _call(command: list[str], folder: Path) -> None:

@@ -1,4 +1,9 @@
-"""Grade both classifiers on the test set, and the spread labels against the true ones; nothing is chosen here."""
+"""Grade what was trained, and give the answer for the whole pool; nothing is chosen here.
+
+Both classifiers are graded on the test images whose labels are known. The audit images, drawn uniformly from the pool
+and kept out of training, grade the network, which is the answer: with an interval, and without a test set. Known labels
+of the pool grade the spread ones, and nothing else.
+"""
 
 import json
 from pathlib import Path
@@ -10,59 +15,129 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from typer import Option
 
-from stages.artifacts import LabelledImages, load_labelled, load_labels, load_scores, replacing
-from stages.cli import run
-from stages.dataset import CLASS_NAMES
+from few_labels.artifacts import (
+    UNKNOWN,
+    LabelledImages,
+    load_classes,
+    load_images,
+    load_labelled,
+    load_labels,
+    load_names,
+    load_scores,
+    replacing,
+)
+from few_labels.calibration import (
+    apply_temperature,
+    draw_reliability,
+    expected_calibration_error,
+    reliability,
+    wilson_interval,
+)
+from few_labels.sheets import draw_sheet, shorten
+from few_labels.suspects import rank_suspects
+from stages import run
 
-CLASSES = np.arange(len(CLASS_NAMES))
+N_SHOWN = 60
+MOST_COUNTS_WRITTEN = 20
+MOST_BARS = 40
 
 
 def main(
-    logreg_scores: Annotated[Path, Option(help="logistic regression's scores of the test images")],
-    nn_scores: Annotated[Path, Option(help="the network's scores of the test images")],
+    classes: Annotated[Path, Option()],
+    names: Annotated[Path, Option(help="of the pool")],
+    images: Annotated[Path, Option(help="of the pool")],
+    logreg_test_scores: Annotated[Path, Option()],
+    logreg_pool_scores: Annotated[Path, Option()],
+    logreg_bought_scores: Annotated[Path, Option(help="of the bought labels, out of fold")],
+    nn_test_scores: Annotated[Path, Option()],
+    nn_pool_scores: Annotated[Path, Option()],
+    nn_calibration: Annotated[Path, Option(help="JSON: the temperature of its probabilities")],
     nn_training: Annotated[Path, Option(help="JSON: how the network's training went")],
     test_labels: Annotated[Path, Option()],
     train_labels: Annotated[Path, Option(help="used to grade the spread labels and for nothing else")],
+    audit_labels: Annotated[Path, Option()],
     bought: Annotated[Path, Option()],
     training_set: Annotated[Path, Option()],
     metrics: Annotated[Path, Option()],
-    plots: Annotated[Path, Option(help="folder for confusion matrices and accuracy by class")],
+    plots: Annotated[Path, Option(help="folder for confusion matrices, accuracy by class and reliability")],
+    pool_labels: Annotated[Path, Option(help="the answer for the whole pool")],
+    least_sure: Annotated[Path, Option(help="a contact sheet of the answers that are least sure")],
+    suspects: Annotated[Path, Option(help="bought labels that the model contradicts, surest first")],
+    suspects_sheet: Annotated[Path, Option(help="a contact sheet of them")],
 ) -> None:
-    actual = np.array(load_labels(test_labels))
-    true_labels = np.array(load_labels(train_labels))
-    predicted = {"logreg": load_scores(logreg_scores).argmax(axis=1), "nn": load_scores(nn_scores).argmax(axis=1)}
-    report = {
-        **grade_labels(
-            load_labelled(bought, len(true_labels)), load_labelled(training_set, len(true_labels)), true_labels
-        ),
-        "logreg": grade_predictions(actual, predicted["logreg"]),
-        "nn": grade_predictions(actual, predicted["nn"]) | json.loads(nn_training.read_text()),
+    pictures, class_names = load_images(images), load_classes(classes).class_names
+    n_images, n_classes = len(pictures), len(class_names)
+    name = load_names(names, n_images)
+    purchase = load_labelled(bought, n_images, n_classes)
+    audit = load_labelled(audit_labels, n_images, n_classes)
+    trained_on = load_labelled(training_set, n_images, n_classes)
+    known_test = load_labels(test_labels, count_rows(test_labels))
+    graded, actual = np.flatnonzero(known_test != UNKNOWN), known_test[known_test != UNKNOWN]
+
+    temperature = json.loads(nn_calibration.read_text())["temperature"]
+    test = {
+        "logreg": load_scores(logreg_test_scores, len(known_test), n_classes)[graded],
+        "nn": apply_temperature(load_scores(nn_test_scores, len(known_test), n_classes), temperature)[graded],
     }
-    for model, answers in predicted.items():
-        write_plots(plots, model, actual, answers)
+    pool = {
+        "logreg": load_scores(logreg_pool_scores, n_images, n_classes),
+        "nn": apply_temperature(load_scores(nn_pool_scores, n_images, n_classes), temperature),
+    }
+
+    report = {
+        **grade_labels(purchase, trained_on, load_labels(train_labels, n_images)),
+        "logreg": grade_predictions(actual, test["logreg"]),
+        "nn": grade_predictions(actual, test["nn"]) | json.loads(nn_training.read_text()),
+        "audit": grade_audit(audit.label, pool["nn"][audit.index].argmax(axis=1)),
+    }
+    # Without a test set the audit images show what there is to see.
+    subject, truth, shown = "test images", actual, test
+    if not len(graded):
+        subject, truth = "audit images", audit.label
+        shown = {model: pool[model][audit.index] for model in pool}
+    report["calibration"] = {model: grade_confidence(truth, shown[model]) for model in shown}
+    for model, answers in shown.items():
+        write_plots(plots, model, truth, answers, class_names, subject)
     with replacing(metrics) as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n")
 
+    answer = label_pool(pool["nn"], merge(purchase, audit), trained_on)
+    write_pool_labels(pool_labels, answer, name, class_names)
+    with replacing(least_sure) as temporary:
+        draw_least_sure(answer, pictures, class_names).savefig(temporary, metadata={"Software": None})
+    bought_scores = load_scores(logreg_bought_scores, len(purchase.index), n_classes)
+    contradicted = list_suspects(bought_scores, purchase)
+    write_suspects(suspects, contradicted, name, class_names)
+    with replacing(suspects_sheet) as temporary:
+        draw_suspects(contradicted, pictures, class_names).savefig(temporary, metadata={"Software": None})
+
+
+def count_rows(path: Path) -> int:
+    """Say how many labels a file has, without reading them."""
+    return len(np.load(path, mmap_mode="r"))
+
 
 def grade_labels(
-    bought: LabelledImages, training_set: LabelledImages, true_labels: NDArray[np.uint8]
+    bought: LabelledImages, training_set: LabelledImages, true_labels: NDArray[np.int16]
 ) -> dict[str, Any]:
     """Count the labels and grade those that were spread.
 
     Parameters
     ----------
     bought, training_set : LabelledImages
-    true_labels : ndarray of shape (n_images,), uint8
+    true_labels : ndarray of shape (n_images,), int16
+        -1 where nobody knows: such an image grades nothing.
 
     Returns
     -------
     dict
         ``labels``: how many were ``bought`` and how many images were ``trained_on``. ``propagation``: ``accuracy`` of
-        the labels of images that were not bought (None where there are none) and ``coverage``, the share of all
-        training images that ended in the training set; both in 0-1.
+        the labels of images that were not bought (None where there are none to grade) and ``coverage``, the share of
+        the pool that ended in the training set; both in 0-1.
     """
     spread = ~np.isin(training_set.index, bought.index)
-    right = training_set.label[spread] == true_labels[training_set.index[spread]]
+    truth = true_labels[training_set.index[spread]]
+    right = (training_set.label[spread] == truth)[truth != UNKNOWN]
     return {
         "labels": {"bought": len(bought.index), "trained_on": len(training_set.index)},
         "propagation": {
@@ -72,16 +147,58 @@ def grade_labels(
     }
 
 
-def grade_predictions(actual: NDArray[np.uint8], predicted: NDArray[np.integer]) -> dict[str, float]:
-    """Give the accuracy and the F1 score averaged over the ten classes, both in 0-1."""
-    counts = count_confusions(actual, predicted)
+def grade_predictions(actual: NDArray[np.integer], scores: NDArray[np.float32]) -> dict[str, float | None]:
+    """Give the accuracy and the F1 score averaged over the classes.
+
+    Parameters
+    ----------
+    actual : ndarray of shape (n_images,), integer
+    scores : ndarray of shape (n_images, n_classes), float32
+
+    Returns
+    -------
+    dict
+        ``accuracy`` and ``macro_f1``, in 0-1; None where there is no image.
+    """
+    if not len(actual):
+        return {"accuracy": None, "macro_f1": None}
+    counts = count_confusions(actual, scores.argmax(axis=1), scores.shape[1])
     right = np.diag(counts)
     # A class that is neither there nor answered has an F1 score of 0.
     f1 = 2 * right / np.maximum(counts.sum(axis=0) + counts.sum(axis=1), 1)
     return {"accuracy": round(float(right.sum() / counts.sum()), 6), "macro_f1": round(float(f1.mean()), 6)}
 
 
-def count_confusions(actual: NDArray[np.uint8], predicted: NDArray[np.integer]) -> NDArray[np.int64]:
+def grade_audit(actual: NDArray[np.integer], predicted: NDArray[np.integer]) -> dict[str, float | int | None]:
+    """Estimate the accuracy over the whole pool from images drawn uniformly from it.
+
+    Parameters
+    ----------
+    actual, predicted : ndarray of shape (n_images,), integer
+
+    Returns
+    -------
+    dict
+        ``accuracy``, in 0-1, with its 95 % interval by Wilson from ``low`` to ``high`` (None without an image), and
+        ``n``, the number of images.
+    """
+    if not len(actual):
+        return {"accuracy": None, "low": None, "high": None, "n": 0}
+    n_right = int(np.count_nonzero(actual == predicted))
+    low, high = wilson_interval(n_right, len(actual))
+    accuracy = n_right / len(actual)
+    return {"accuracy": round(accuracy, 6), "low": round(low, 6), "high": round(high, 6), "n": len(actual)}
+
+
+def grade_confidence(actual: NDArray[np.integer], scores: NDArray[np.float32]) -> dict[str, float | None]:
+    """Give the expected calibration error, in 0-1: how far confidence and accuracy are apart on average."""
+    if not len(actual):
+        return {"ece": None}
+    right = scores.argmax(axis=1) == actual
+    return {"ece": round(expected_calibration_error(scores.max(axis=1), right), 6)}
+
+
+def count_confusions(actual: NDArray[np.integer], predicted: NDArray[np.integer], n_classes: int) -> NDArray[np.int64]:
     """Count the images of each actual class (rows) by predicted class (columns), as scikit-learn would.
 
     This module does without scikit-learn, which takes longer to load than everything here takes to run.
@@ -89,70 +206,200 @@ def count_confusions(actual: NDArray[np.uint8], predicted: NDArray[np.integer]) 
     Parameters
     ----------
     actual, predicted : ndarray of shape (n_images,)
-        Classes 0-9.
+        Classes from 0.
+    n_classes : int
 
     Returns
     -------
-    ndarray of shape (10, 10), int64
+    ndarray of shape (n_classes, n_classes), int64
     """
-    n_classes = len(CLASSES)
     pairs = n_classes * actual.astype(np.int64) + predicted
     return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
-def write_plots(folder: Path, model: str, actual: NDArray[np.uint8], predicted: NDArray[np.integer]) -> None:
-    """Write confusion matrix and accuracy by class of one model, each as CSV for DVC and as PNG for everyone.
+def merge(bought: LabelledImages, audit: LabelledImages) -> LabelledImages:
+    """Put all labels that somebody gave together."""
+    index = np.concatenate([bought.index, audit.index])
+    order = np.argsort(index)
+    return LabelledImages(index[order], np.concatenate([bought.label, audit.label])[order])
+
+
+def label_pool(scores: NDArray[np.float32], given: LabelledImages, training_set: LabelledImages) -> pd.DataFrame:
+    """Give every image of the pool a label.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_images, n_classes), float32, in 0-1
+        The network's, calibrated.
+    given : LabelledImages
+        What somebody answered.
+    training_set : LabelledImages
+
+    Returns
+    -------
+    DataFrame
+        A row an image: ``label``; ``confidence``, the network's for it; ``source``: ``bought`` where somebody gave it,
+        of which confidence is 1, ``spread`` where the network confirms a spread label, ``network`` where it answers
+        alone or contradicts one.
+    """
+    label = scores.argmax(axis=1)
+    source = np.full(len(scores), "network", object)
+    confirmed = training_set.index[label[training_set.index] == training_set.label]
+    source[confirmed] = "spread"
+    confidence = scores.max(axis=1)
+    label[given.index], confidence[given.index], source[given.index] = given.label, 1, "bought"
+    return pd.DataFrame({"label": label, "confidence": confidence, "source": source})
+
+
+def list_suspects(scores: NDArray[np.float32], bought: LabelledImages) -> pd.DataFrame:
+    """List the bought labels that the model contradicts, surest first.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_bought, n_classes), float32, in 0-1
+        Out of fold.
+    bought : LabelledImages
+
+    Returns
+    -------
+    DataFrame
+        ``row`` of the pool, ``label`` as bought, the label ``suggested`` in its place and the ``confidence`` in it.
+    """
+    order, _ = rank_suspects(scores, bought.label)
+    return pd.DataFrame(
+        {
+            "row": bought.index[order],
+            "label": bought.label[order],
+            "suggested": scores[order].argmax(axis=1),
+            "confidence": scores[order].max(axis=1),
+        }
+    )
+
+
+def write_pool_labels(path: Path, answer: pd.DataFrame, names: list[str], class_names: list[str]) -> None:
+    """Write the answer for the pool as CSV: ``image,label,confidence,source``, the label by name."""
+    table = answer.assign(
+        image=names,
+        label=np.array(class_names, object)[answer["label"]],
+        confidence=answer["confidence"].map("{:.4f}".format),
+    )
+    with replacing(path) as temporary:
+        table[["image", "label", "confidence", "source"]].to_csv(temporary, index=False)
+
+
+def write_suspects(path: Path, contradicted: pd.DataFrame, names: list[str], class_names: list[str]) -> None:
+    """Write suspects as CSV: ``image,label,suggested,confidence``, labels by name."""
+    name_of = np.array(class_names, object)
+    table = pd.DataFrame(
+        {
+            "image": [names[row] for row in contradicted["row"]],
+            "label": name_of[contradicted["label"]],
+            "suggested": name_of[contradicted["suggested"]],
+            "confidence": contradicted["confidence"].map("{:.4f}".format),
+        }
+    )
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def draw_least_sure(answer: pd.DataFrame, pictures: NDArray[np.uint8], class_names: list[str]) -> Figure:
+    """Show the answers in which the network trusts least."""
+    least = answer[answer["source"] != "bought"].sort_values("confidence", kind="stable").head(N_SHOWN)
+    captions = [
+        f"{class_names[label]}\n{confidence:.0%}"
+        for label, confidence in zip(least["label"], least["confidence"], strict=True)
+    ]
+    return draw_sheet(pictures[least.index], captions, f"The {len(least)} least sure answers")
+
+
+def draw_suspects(contradicted: pd.DataFrame, pictures: NDArray[np.uint8], class_names: list[str]) -> Figure:
+    """Show the bought labels that are contradicted most surely."""
+    first = contradicted.head(N_SHOWN)
+    captions = [
+        f"{class_names[label]}?\n{class_names[suggested]} {confidence:.0%}"
+        for label, suggested, confidence in zip(first["label"], first["suggested"], first["confidence"], strict=True)
+    ]
+    title = f"{len(contradicted)} bought labels that the model contradicts, the {len(first)} surest"
+    return draw_sheet(pictures[first["row"].to_numpy()], captions, title)
+
+
+def write_plots(
+    folder: Path,
+    model: str,
+    actual: NDArray[np.integer],
+    scores: NDArray[np.float32],
+    class_names: list[str],
+    subject: str,
+) -> None:
+    """Write confusion matrix, accuracy by class and reliability of one model, as CSV for DVC and as PNG for everyone.
 
     Parameters
     ----------
     folder : Path
     model : str
         Starts the file names.
-    actual, predicted : ndarray of shape (n_images,)
-        Classes 0-9.
+    actual : ndarray of shape (n_images,), integer
+    scores : ndarray of shape (n_images, n_classes), float32, in 0-1
+    class_names : list of str
+    subject : str
+        What the images are, for the titles.
     """
-    names = np.array(CLASS_NAMES)
-    counts = count_confusions(actual, predicted)
+    names, predicted = np.array(class_names, object), scores.argmax(axis=1)
+    counts = count_confusions(actual, predicted, len(class_names))
     accuracy = np.diag(counts) / np.maximum(counts.sum(axis=1), 1)
+    trust = reliability(scores.max(axis=1), predicted == actual)
     tables = {
-        f"{model}_confusion": pd.DataFrame({"actual": names[actual], "predicted": names[predicted]}),
-        f"{model}_class_accuracy": pd.DataFrame({"class": names, "accuracy": accuracy.round(6)}),
+        "confusion": pd.DataFrame({"actual": names[actual], "predicted": names[predicted]}),
+        "class_accuracy": pd.DataFrame({"class": names, "accuracy": accuracy.round(6)}),
+        "reliability": trust.round(6),
     }
     figures = {
-        f"{model}_confusion": draw_confusion(counts, model),
-        f"{model}_class_accuracy": draw_class_accuracy(accuracy, model),
+        "confusion": draw_confusion(counts, class_names, f"{model}: {subject} by class"),
+        "class_accuracy": draw_class_accuracy(accuracy, class_names, f"{model}: accuracy by class", subject),
+        "reliability": draw_reliability(
+            trust, f"{model}: how far to trust its confidence, on {len(actual):,} {subject}"
+        ),
     }
-    for name, table in tables.items():
-        with replacing(folder / f"{name}.csv") as temporary:
+    for what, table in tables.items():
+        with replacing(folder / f"{model}_{what}.csv") as temporary:
             table.to_csv(temporary, index=False)
-        with replacing(folder / f"{name}.png") as temporary:
-            figures[name].savefig(temporary, metadata={"Software": None})
+        with replacing(folder / f"{model}_{what}.png") as temporary:
+            figures[what].savefig(temporary, metadata={"Software": None})
 
 
-def draw_confusion(counts: NDArray[np.int64], model: str) -> Figure:
-    """Draw a confusion matrix with its counts; shades are shares of the actual class."""
-    figure = Figure(figsize=(8, 7), layout="constrained")
+def draw_confusion(counts: NDArray[np.int64], class_names: list[str], title: str) -> Figure:
+    """Draw a confusion matrix, with its counts where there is room; shades are shares of the actual class."""
+    n_classes = len(class_names)
+    figure = Figure(figsize=(8, 7) if n_classes <= MOST_COUNTS_WRITTEN else (12, 11), layout="constrained")
     axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(counts.shape):
-        if counts[row, column]:
-            shade = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=shade, fontsize=9)
-    axes.set_xticks(CLASSES, CLASS_NAMES, rotation=45, ha="right")
-    axes.set_yticks(CLASSES, CLASS_NAMES)
-    axes.set(xlabel="predicted", ylabel="actual", title=f"{model}: test images by class")
+    if n_classes <= MOST_COUNTS_WRITTEN:
+        for row, column in np.ndindex(counts.shape):
+            if counts[row, column]:
+                shade = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=shade, fontsize=9)
+    # As many names as can be read.
+    named = np.arange(0, n_classes, -(-n_classes // 50))
+    labels = [shorten(class_names[c]) for c in named]
+    axes.set_xticks(
+        named, labels, rotation=45 if n_classes <= MOST_COUNTS_WRITTEN else 90, ha="right", parse_math=False
+    )
+    axes.set_yticks(named, labels, parse_math=False)
+    axes.set(xlabel="predicted", ylabel="actual", title=title)
     return figure
 
 
-def draw_class_accuracy(accuracy: NDArray[np.float64], model: str) -> Figure:
-    """Draw the accuracy of each class as a bar, the weakest class at the bottom."""
-    figure = Figure(figsize=(8, 4), layout="constrained")
+def draw_class_accuracy(accuracy: NDArray[np.float64], class_names: list[str], title: str, subject: str) -> Figure:
+    """Draw the accuracy of each class as a bar, the weakest class at the bottom; of many classes the weakest."""
+    order = np.argsort(accuracy, kind="stable")[:MOST_BARS]
+    figure = Figure(figsize=(8, max(4, 0.25 * len(order))), layout="constrained")
     axes = figure.subplots()
-    order = np.argsort(accuracy, kind="stable")
-    bars = axes.barh(np.array(CLASS_NAMES)[order], 100 * accuracy[order])
+    bars = axes.barh(np.arange(len(order)), 100 * accuracy[order])
+    axes.set_yticks(np.arange(len(order)), [shorten(class_names[c]) for c in order], parse_math=False)
     axes.bar_label(bars, fmt="%.1f", padding=3)
-    axes.set(xlim=(0, 108), xlabel="test images classified correctly, %", title=f"{model}: accuracy by class")
+    fewer = f" (the weakest {MOST_BARS} of {len(class_names)})" if len(class_names) > MOST_BARS else ""
+    axes.set(xlim=(0, 108), xlabel=f"{subject} classified correctly, %", title=f"{title}{fewer}")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 

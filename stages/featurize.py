@@ -1,5 +1,7 @@
 """Turn embedded images into the rows that logistic regression learns from: as they are, or distances to centroids."""
 
+import json
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +14,10 @@ from sklearn.cluster import KMeans
 from tqdm import tqdm
 from typer import Option
 
-from stages.artifacts import load_embedding, replacing
-from stages.cli import InputError, run
-from stages.dataset import to_rows
+from few_labels.artifacts import load_embedding, replacing
+from few_labels.errors import InputError
+from few_labels.images import to_rows
+from stages import run
 
 ROWS_AT_ONCE = 4096
 
@@ -33,13 +36,14 @@ def main(
     train_features: Annotated[Path, Option()],
     test_features: Annotated[Path, Option()],
     model: Annotated[Path | None, Option(help="the fitted k-means that distances are measured to")] = None,
+    settings: Annotated[Path | None, Option(help="JSON: how other images get the same features")] = None,
 ) -> None:
     if representation is Representation.DISTANCES and model is None:
         raise InputError("distances are measured to the centroids of a model, and none was given")
     kmeans = joblib.load(model) if model and representation is Representation.DISTANCES else None
     for source, destination in ((train_embedding, train_features), (test_embedding, test_features)):
         embedding = load_embedding(source)
-        n_features = kmeans.n_clusters if kmeans else embedding[0].size
+        n_features = kmeans.n_clusters if kmeans else math.prod(embedding.shape[1:])
         with replacing(destination) as temporary, temporary.open("wb") as file:
             # Written chunk by chunk: at 2000 centroids the whole would not fit in a small machine's memory.
             write_array_header_1_0(
@@ -48,6 +52,9 @@ def main(
             for start in tqdm(range(0, len(embedding), ROWS_AT_ONCE), desc=destination.stem, unit="chunk"):
                 rows = slice(start, start + ROWS_AT_ONCE)
                 file.write(featurize(embedding[rows], kmeans).astype("<f4", copy=False).data)
+    if settings:
+        with replacing(settings) as temporary:
+            temporary.write_text(json.dumps({"representation": representation}) + "\n")
 
 
 def featurize(embedding: NDArray[np.uint8 | np.float32], kmeans: KMeans | None) -> NDArray[np.float32]:
@@ -55,14 +62,14 @@ def featurize(embedding: NDArray[np.uint8 | np.float32], kmeans: KMeans | None) 
 
     Parameters
     ----------
-    embedding : ndarray of shape (n_images, 28, 28), uint8, or (n_images, n_components), float32
+    embedding : ndarray of shape (n_images, height, width, channels), uint8, or (n_images, n_components), float32
         Images stand for their pixels.
     kmeans : KMeans or None
         Fitted on such an embedding: its centroids are measured to. None keeps the embedding.
 
     Returns
     -------
-    ndarray of shape (n_images, 784), (n_images, n_components) or (n_images, n_clusters), float32
+    ndarray of shape (n_images, n_pixels), (n_images, n_components) or (n_images, n_clusters), float32
         Pixels in 0-1, the embedding, or Euclidean distances in its units.
     """
     rows = to_rows(embedding)

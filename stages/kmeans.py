@@ -1,4 +1,4 @@
-"""Cluster the training images by k-means, fast: most of the work is done on a few principal components.
+"""Cluster the pool by k-means, fast: most of the work is done on a few principal components.
 
 The seeding (greedy k-means++, Arthur and Vassilvitskii 2007) and most of Lloyd's iterations run on the leading
 principal components, where a distance costs a sixteenth; the centroids then move to the pixels and a few exact
@@ -20,11 +20,13 @@ from sklearn.decomposition import PCA
 from tqdm import tqdm
 from typer import Option
 
-from stages.artifacts import Clustering, load_embedding, replacing, save_clustering
-from stages.cli import InputError, run
-from stages.dataset import to_rows
+from few_labels.artifacts import Clustering, load_embedding, replacing, save_clustering
+from few_labels.images import to_rows
+from stages import run
 
 ROWS_AT_ONCE = 4096
+# With fewer, a cluster has nobody to spread a label to: a small pool gets fewer clusters than were asked for.
+LEAST_IMAGES_PER_CLUSTER = 4
 
 
 def main(
@@ -38,11 +40,12 @@ def main(
     clustering: Annotated[Path, Option()],
 ) -> None:
     X = to_rows(load_embedding(embedding))
-    if n_clusters > len(X):
-        raise InputError(f"n_clusters is {n_clusters}, allowed are 1 to {len(X)}, the number of training images")
+    n_found = limit_clusters(n_clusters, len(X))
+    if n_found < n_clusters:
+        print(f"n_clusters is {n_clusters}, {len(X)} images get {n_found}: {LEAST_IMAGES_PER_CLUSTER} images a cluster")
     kmeans = fit_kmeans(
         X,
-        n_clusters,
+        n_found,
         n_components=n_components,
         n_iter_components=n_iter_components,
         n_iter_pixels=n_iter_pixels,
@@ -52,7 +55,12 @@ def main(
     with replacing(model) as temporary:
         joblib.dump(kmeans, temporary)
     save_clustering(clustering, partition)
-    print(f"{len(X)} images in {n_clusters} clusters, inertia {kmeans.inertia_:,.0f}")
+    print(f"{len(X)} images in {n_found} clusters, inertia {kmeans.inertia_:,.0f}")
+
+
+def limit_clusters(n_clusters: int, n_images: int) -> int:
+    """Give the number of clusters that a pool can fill: as many as asked for, four images each on average at least."""
+    return min(n_clusters, max(1, n_images // LEAST_IMAGES_PER_CLUSTER))
 
 
 def fit_kmeans(

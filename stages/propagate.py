@@ -16,12 +16,19 @@ import pandas as pd
 from numpy.typing import NDArray
 from typer import Option
 
-from stages.artifacts import Clustering, LabelledImages, load_clustering, load_embedding, load_labelled, save_labelled
-from stages.cli import run
-from stages.dataset import to_rows
-
-# Of linear: what train_logreg takes too.
-C, MAX_ITER = 0.3, 100
+from few_labels.artifacts import (
+    Clustering,
+    LabelledImages,
+    load_classes,
+    load_clustering,
+    load_embedding,
+    load_index,
+    load_labelled,
+    save_labelled,
+)
+from few_labels.errors import InputError
+from few_labels.images import to_rows
+from stages import run
 
 
 class Weighting(StrEnum):
@@ -43,26 +50,47 @@ class Method(StrEnum):
 def main(
     clustering: Annotated[Path, Option()],
     embedding: Annotated[Path, Option()],
+    classes: Annotated[Path, Option()],
     bought: Annotated[Path, Option()],
     percentile: Annotated[float, Option(min=0, max=100)],
     method: Annotated[Method, Option()],
     n_neighbours: Annotated[int, Option(min=1, help="of each image in the graph")],
     alpha: Annotated[float, Option(min=0, max=0.999, help="what an image takes from its neighbours in the graph")],
+    n_steps: Annotated[int, Option(min=1, help="how often it does")],
     weighting: Annotated[Weighting, Option(help="of a label that did not come over a cluster")],
-    seed: Annotated[int, Option(min=0, max=2**31 - 1)],
+    C: Annotated[float, Option("--C", min=1e-6, help="of the linear method's classifier")],
+    max_iter: Annotated[int, Option(min=1, help="of the linear method's classifier")],
     training_set: Annotated[Path, Option()],
+    audit_images: Annotated[Path | None, Option(help="what nothing may be trained on")] = None,
 ) -> None:
     partition = load_clustering(clustering)
-    purchase = load_labelled(bought, n_images=len(partition.cluster))
+    n_images, class_names = len(partition.cluster), load_classes(classes).class_names
+    purchase = load_labelled(bought, n_images, len(class_names))
+    if len(found := np.unique(purchase.label)) < 2:
+        seen = f"all are {class_names[found[0]]!r}" if len(found) else "nothing to learn from yet"
+        raise InputError(
+            f"{len(purchase.index)} labels, {seen}, allowed are two classes or more: make label asks for them, "
+            "where select_labels.oracle is person; n_labels buys more, where it is dataset"
+        )
     if method is Method.CLUSTER:
         labelled = spread_over_clusters(partition, purchase, percentile)
     else:
-        scores = score_classes(method, to_rows(load_embedding(embedding)), purchase, n_neighbours, alpha, seed)
+        X = to_rows(load_embedding(embedding, n_images))
+        scores = score_classes(method, X, purchase, len(class_names), n_neighbours, alpha, n_steps, C, max_iter)
         labelled = keep_surest(scores, purchase, percentile)
         if weighting is Weighting.EQUAL:
             labelled = LabelledImages(labelled.index, labelled.label)
+    if audit_images:
+        labelled = leave_out(labelled, load_index(audit_images, n_images))
     save_labelled(training_set, labelled)
     print(f"{len(purchase.index)} bought labels, {len(labelled.index)} images in the training set")
+
+
+def leave_out(labelled: LabelledImages, rows: NDArray[np.int64]) -> LabelledImages:
+    """Take images out of a training set."""
+    kept = ~np.isin(labelled.index, rows)
+    weight = None if labelled.weight is None else labelled.weight[kept]
+    return LabelledImages(labelled.index[kept], labelled.label[kept], weight)
 
 
 def spread_over_clusters(clustering: Clustering, bought: LabelledImages, percentile: float) -> LabelledImages:
@@ -96,11 +124,19 @@ def spread_over_clusters(clustering: Clustering, bought: LabelledImages, percent
         label_of_cluster = pd.Series(label.loc[nearest_bought.index].to_numpy(), nearest_bought["cluster"])
         spread = within["cluster"].map(label_of_cluster).dropna().drop(bought.index, errors="ignore")
     labelled = pd.concat([label, spread]).sort_index()
-    return LabelledImages(labelled.index.to_numpy(np.int64), labelled.to_numpy(np.uint8))
+    return LabelledImages(labelled.index.to_numpy(np.int64), labelled.to_numpy(bought.label.dtype))
 
 
 def score_classes(
-    method: Method, X: NDArray[np.float32], bought: LabelledImages, n_neighbours: int, alpha: float, seed: int
+    method: Method,
+    X: NDArray[np.float32],
+    bought: LabelledImages,
+    n_classes: int,
+    n_neighbours: int,
+    alpha: float,
+    n_steps: int,
+    C: float,
+    max_iter: int,
 ) -> NDArray[np.float32]:
     """Say how likely each image is of each class, by the graph, by the linear model, or by the mean of the two.
 
@@ -110,25 +146,30 @@ def score_classes(
         Not ``cluster``.
     X : ndarray of shape (n_images, n_features), float32
     bought : LabelledImages
+    n_classes : int
     n_neighbours : int
         Of each image in the graph.
     alpha : float
         0 to less than 1: what an image takes from its neighbours in the graph.
-    seed : int
+    n_steps : int
+        How often it does.
+    C, max_iter : float, int
+        Of the linear model, as in `few_labels.logistic_regression.train`.
 
     Returns
     -------
-    ndarray of shape (n_images, 10), float32, in 0-1
+    ndarray of shape (n_images, n_classes), float32, in 0-1
+        All zero where no label arrives along the graph and no linear model is asked.
     """
     # Both take a second to load, which spreading over clusters does without.
-    from stages.graph import join_neighbours, spread_over_graph
-    from stages.logistic_regression import score, train
+    from few_labels.graph import join_neighbours, spread_over_graph
+    from few_labels.logistic_regression import score, train
 
     scores = []
     if method is not Method.LINEAR:
-        scores.append(spread_over_graph(join_neighbours(X, n_neighbours), bought, alpha))
+        scores.append(spread_over_graph(join_neighbours(X, n_neighbours), bought, n_classes, alpha, n_steps))
     if method is not Method.GRAPH:
-        scores.append(score(train(X[bought.index], bought.label, C=C, max_iter=MAX_ITER, seed=seed), X))
+        scores.append(score(train(X[bought.index], bought.label, C=C, max_iter=max_iter), X, n_classes))
     return np.mean(scores, axis=0)
 
 
@@ -137,7 +178,8 @@ def keep_surest(scores: NDArray[np.float32], bought: LabelledImages, percentile:
 
     Parameters
     ----------
-    scores : ndarray of shape (n_images, 10), float32, in 0-1
+    scores : ndarray of shape (n_images, n_classes), float32, in 0-1
+        An image whose scores are all zero takes no label.
     bought : LabelledImages
         Their labels stay, with weight 1.
     percentile : float
@@ -152,10 +194,11 @@ def keep_surest(scores: NDArray[np.float32], bought: LabelledImages, percentile:
     images.loc[bought.index, "label"] = bought.label
     images.loc[bought.index, "weight"] = 1
     is_bought = images.index.isin(bought.index)
-    rank = images[~is_bought].groupby("label")["weight"].rank(method="first", ascending=False, pct=True)
+    is_candidate = ~is_bought & (images["weight"] > 0)
+    rank = images[is_candidate].groupby("label")["weight"].rank(method="first", ascending=False, pct=True)
     kept = images[is_bought | (rank.reindex(images.index, fill_value=np.inf) <= percentile / 100)]
     return LabelledImages(
-        kept.index.to_numpy(np.int64), kept["label"].to_numpy(np.uint8), kept["weight"].to_numpy(np.float32)
+        kept.index.to_numpy(np.int64), kept["label"].to_numpy(bought.label.dtype), kept["weight"].to_numpy(np.float32)
     )
 
 

@@ -1,200 +1,317 @@
-"""Choose the images whose labels are worth buying, and read those labels and no others.
+"""Buy labels and write what to ask next: the data set's known labels answer at once, or a person does in time.
 
-``representative`` buys one label a cluster, that of the image nearest the centroid, so that the budget covers the data
-evenly; ``margin`` begins with those and goes on with the images that a classifier trained so far finds hardest to
-tell; ``random`` and ``first`` are what both are measured against, and ``all`` is the ceiling.
+Of the known labels only the rows that were asked for are read. What a person answered stands in the ledger, and all of
+it counts, whatever the settings were when it was asked for.
 """
 
+import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from typer import Option
 
-from stages.artifacts import (
-    Clustering,
+from few_labels.artifacts import (
+    UNKNOWN,
+    Classes,
     LabelledImages,
+    label_type,
+    load_classes,
     load_clustering,
     load_embedding,
     load_images,
     load_labels,
+    load_names,
     replacing,
+    save_classes,
     save_labelled,
 )
-from stages.cli import InputError, run
-from stages.dataset import CLASS_NAMES, IMAGE_SHAPE, to_rows
+from few_labels.errors import InputError
+from few_labels.images import to_rows
+from few_labels.ledger import read_ledger, resolve
+from few_labels.query import Pool, Strategy, draw_audit, plan_rounds, query
+from few_labels.sheets import shorten, tile
+from stages import run
 
 SHEET_COLUMNS = 50
 SHEET_ROWS_PER_CLASS = 5
-N_ROUNDS = 8
-# Of the classifier that margins are taken from: what train_logreg takes too.
-C, MAX_ITER = 0.3, 100
+SHEET_CLASSES = 40
+# One query in so many is about an audit image, as long as there are any.
+AUDIT_SPACING = 4
+QUERY_COLUMNS = ["image", "cluster", "guess", "sureness", "audit"]
 
 
-class Strategy(StrEnum):
-    """How the images to label are chosen."""
+class Oracle(StrEnum):
+    """Who answers."""
 
-    REPRESENTATIVE = "representative"
-    MARGIN = "margin"
-    RANDOM = "random"
-    FIRST = "first"
-    ALL = "all"
+    DATASET = "dataset"
+    PERSON = "person"
 
 
 def main(
     images: Annotated[Path, Option()],
-    labels: Annotated[Path, Option()],
+    labels: Annotated[Path, Option(help="the known labels, of which the rows asked for are read")],
+    known_classes: Annotated[Path, Option()],
+    oracle: Annotated[Oracle, Option(help="who answers")],
     strategy: Annotated[Strategy, Option()],
-    n_labels: Annotated[int, Option(min=1, help="the budget of margin, random and first")],
+    n_labels: Annotated[int, Option(min=1, help="the budget; audit images come on top")],
+    n_rounds: Annotated[int, Option(min=1, help="of margin, when the data set answers")],
+    n_queries: Annotated[int, Option(min=1, help="how many images to ask a person about next")],
+    n_audit: Annotated[str, Option(help="auto, or how many images to ask about for grading alone")],
+    C: Annotated[float, Option("--C", min=1e-6, help="of margin's classifier")],
+    max_iter: Annotated[int, Option(min=1, help="of margin's classifier")],
     seed: Annotated[int, Option(min=0, max=2**31 - 1)],
     bought: Annotated[Path, Option()],
     clustering: Annotated[Path | None, Option(help="what representative and margin choose from")] = None,
     embedding: Annotated[Path | None, Option(help="what margin's classifier sees")] = None,
+    names: Annotated[Path | None, Option()] = None,
+    ledger: Annotated[Path | None, Option(help="what people answered")] = None,
+    classes: Annotated[Path | None, Option(help="the known classes, and those that people added")] = None,
+    queries: Annotated[Path | None, Option(help="what to ask a person next, in order of use")] = None,
+    audit_images: Annotated[Path | None, Option(help="what nothing may be trained on")] = None,
+    audit_labels: Annotated[Path | None, Option(help="the labels of audit images that are known by now")] = None,
     contact_sheet: Annotated[Path | None, Option(help="a picture of the bought images, where one is wanted")] = None,
 ) -> None:
     pictures = load_images(images)
-    true_labels = load_labels(labels)
-    partition = load_clustering(clustering) if clustering else None
-    if strategy is Strategy.MARGIN:
-        if partition is None or embedding is None:
-            raise InputError("strategy margin chooses by a clustering and an embedding, and one was not given")
-        index = choose_by_margin(to_rows(load_embedding(embedding)), partition, true_labels, n_labels, seed)
+    n_images = len(pictures)
+    known = load_classes(known_classes)
+    name = load_names(names, n_images) if names else [str(row) for row in range(n_images)]
+    partition = load_clustering(clustering, n_images) if clustering else None
+    rows = partial(read_rows, embedding, n_images) if embedding else None
+    pool = Pool(n_images, partition, rows, C, max_iter, seed)
+    audit = draw_audit(name, parse_n_audit(n_audit, known, n_images), seed)
+
+    if oracle is Oracle.DATASET:
+        class_names = known.class_names
+        true_labels = load_labels(labels, n_images)
+        purchase = buy_known(pool, strategy, true_labels, len(class_names), n_labels, n_rounds, audit)
+        audited = label_rows(audit, true_labels[audit], len(class_names))
+        asked_next = list_queries(pool, name, class_names, purchase, np.empty(0, np.int64), audit)
     else:
-        index = choose(strategy, partition.representative if partition else None, len(pictures), n_labels, seed)
-    purchase = LabelledImages(index, true_labels[index])
-    save_labelled(bought, purchase)
+        if ledger is None:
+            raise InputError("oracle person answers in a ledger, and none was given")
+        answers, warnings = read_ledger(ledger)
+        resolved, more_warnings = resolve(answers, known.class_names, name)
+        for warning in warnings + more_warnings:
+            print(f"select-labels: {warning}", file=sys.stderr)
+        class_names = resolved.class_names
+        is_audit = np.isin(resolved.row, audit)
+        purchase = label_rows(resolved.row[~is_audit], resolved.label[~is_audit], len(class_names))
+        audited = label_rows(resolved.row[is_audit], resolved.label[is_audit], len(class_names))
+        n_wanted = max(0, min(n_queries, n_labels - len(purchase.index)))
+        to_train = query(strategy, pool, purchase, np.union1d(resolved.row, audit), n_wanted)
+        to_audit = audit[~np.isin(audit, resolved.row)]
+        order = interleave(to_train, to_audit)[:n_queries]
+        asked_next = list_queries(pool, name, class_names, purchase, order, audit)
+
+    named = (name, class_names) if names else ()
+    save_labelled(bought, purchase, *named)
+    if classes:
+        save_classes(classes, Classes(class_names, known.image_shape, known.n_labelled_test_images))
+    if audit_labels:
+        save_labelled(audit_labels, audited, *named)
+    for path, table in (
+        (queries, asked_next),
+        (audit_images, pd.DataFrame({"index": np.sort(audit), "image": [name[row] for row in np.sort(audit)]})),
+    ):
+        if path:
+            with replacing(path) as temporary:
+                table.to_csv(temporary, index=False)
     if contact_sheet:
         with replacing(contact_sheet) as temporary:
-            draw_contact_sheet(pictures[index], purchase.label).savefig(temporary, metadata={"Software": None})
-    print(f"{len(index)} labels bought, strategy {strategy}")
+            sheet = draw_contact_sheet(pictures[purchase.index], purchase.label, class_names)
+            sheet.savefig(temporary, metadata={"Software": None})
+    print(f"{len(purchase.index)} labels bought, strategy {strategy}; {len(audited.index)} more for the audit")
 
 
-def choose(
-    strategy: Strategy, representative: NDArray[np.int64] | None, n_images: int, n_labels: int, seed: int
-) -> NDArray[np.int64]:
-    """Choose the images to label.
+def read_rows(embedding: Path, n_images: int) -> NDArray[np.float32]:
+    """Read what classifiers see of the pool."""
+    return to_rows(load_embedding(embedding, n_images))
+
+
+def parse_n_audit(n_audit: str, known: Classes, n_images: int) -> int:
+    """Read ``select_labels.n_audit``.
 
     Parameters
     ----------
-    strategy : Strategy
-    representative : ndarray of shape (n_clusters,), int64, or None
-        The image nearest each centroid, -1 for an empty cluster: the whole choice of ``representative``, and ignored by
-        the others.
+    n_audit : str
+        A number, or ``auto``: none where test images have labels, else 100, and at most a fifth of the pool.
+    known : Classes
     n_images : int
-    n_labels : int
-        The budget of ``random`` (a uniform draw without replacement) and of ``first``; the others ignore it.
-    seed : int
-        Makes the draw repeatable.
+        Of the pool.
 
     Returns
     -------
-    ndarray of shape (n_bought,), int64
-        Ascending indices.
+    int
 
     Raises
     ------
     InputError
-        If the budget is larger than the number of images, or there are no representatives to choose.
+        If it is neither, or leaves nothing to train on.
     """
-    if strategy is Strategy.REPRESENTATIVE:
-        if representative is None:
-            raise InputError("strategy representative chooses from a clustering, and none was given")
-        return np.sort(representative[representative >= 0])
-    if strategy is Strategy.ALL:
-        return np.arange(n_images)
-    if n_labels > n_images:
-        raise InputError(f"n_labels is {n_labels}, allowed are 1 to {n_images}, the number of training images")
-    if strategy is Strategy.FIRST:
-        return np.arange(n_labels)
-    return np.sort(np.random.default_rng(seed).choice(n_images, n_labels, replace=False))
+    if n_audit == "auto":
+        return 0 if known.n_labelled_test_images else min(100, n_images // 5)
+    if not n_audit.isdecimal() or int(n_audit) >= n_images:
+        raise InputError(f"n_audit is {n_audit}, allowed are auto and 0 to {n_images - 1}")
+    return int(n_audit)
 
 
-def choose_by_margin(
-    X: NDArray[np.float32], clustering: Clustering, labels: NDArray[np.uint8], n_labels: int, seed: int
-) -> NDArray[np.int64]:
-    """Choose the representatives, and then round after round the images that are hardest to tell, from many clusters.
-
-    Each round trains logistic regression on the labels bought so far. An image's margin is the difference between the
-    probabilities of its two likeliest classes (Scheffer, Decomain and Wrobel 2001, "Active hidden Markov models for
-    information extraction"); a round takes the smallest margins, one from a cluster at most, so that it does not buy
-    the same doubt many times (Citovsky et al. 2021, "Batch active learning at scale").
+def buy_known(
+    pool: Pool,
+    strategy: Strategy,
+    labels: NDArray[np.int16],
+    n_classes: int,
+    n_labels: int,
+    n_rounds: int,
+    audit: NDArray[np.int64],
+) -> LabelledImages:
+    """Spend a budget at once: ask round after round, and let the known labels answer.
 
     Parameters
     ----------
-    X : ndarray of shape (n_images, n_features), float32
-    clustering : Clustering
-    labels : ndarray of shape (n_images,), uint8
-        Only the rows that are bought are read.
+    pool : Pool
+    strategy : Strategy
+    labels : ndarray of shape (n_images,), int16
+        Only the rows asked for are read. -1 is no answer, and costs nothing.
+    n_classes : int
     n_labels : int
-        The budget.
-    seed : int
+        At most so many are bought, and at most all.
+    n_rounds : int
+    audit : ndarray of shape (n_audit,), int64
+        Rows that are not for sale.
 
     Returns
     -------
-    ndarray of shape (n_labels,), int64
-        Ascending indices.
+    LabelledImages
 
     Raises
     ------
     InputError
-        If the budget is larger than the number of images, or smaller than that of the representatives.
+        If nobody knows any label.
     """
-    # Logistic regression takes a second to load, which the other strategies do without.
-    from stages.logistic_regression import score, train
-
-    bought = np.sort(clustering.representative[clustering.representative >= 0])
-    if not len(bought) <= n_labels <= len(X):
+    asked, bought = audit, label_rows(np.empty(0, np.int64), np.empty(0, np.int16), n_classes)
+    for total in plan_rounds(strategy, pool, n_labels, n_rounds):
+        while (n_wanted := total - len(bought.index)) > 0:
+            rows = query(strategy, pool, bought, asked, n_wanted)
+            if not len(rows):
+                break
+            asked = np.concatenate([asked, rows])
+            index = np.union1d(bought.index, rows[labels[rows] != UNKNOWN])
+            bought = label_rows(index, labels[index], n_classes)
+    if not len(bought.index):
         raise InputError(
-            f"n_labels is {n_labels}, allowed are {len(bought)} to {len(X)}, the number of clusters to that of images"
+            f"none of the {len(asked)} images asked about has a known label: "
+            "set select_labels.oracle to person, and answer with make label"
         )
-    for rounds_left in range(N_ROUNDS, 0, -1):
-        n_wanted = round((n_labels - len(bought)) / rounds_left)
-        classifier = train(X[bought], labels[bought], C=C, max_iter=MAX_ITER, seed=seed)
-        second, first = np.partition(score(classifier, X), -2, axis=1)[:, -2:].T
-        margin = first - second
-        margin[bought] = np.inf
-        hardest_first = np.argsort(margin, kind="stable")[: len(X) - len(bought)]
-        _, first_of_cluster = np.unique(clustering.cluster[hardest_first], return_index=True)
-        one_a_cluster = hardest_first[np.sort(first_of_cluster)]
-        others = np.delete(hardest_first, first_of_cluster)
-        bought = np.union1d(bought, np.concatenate([one_a_cluster, others])[:n_wanted])
+    if len(bought.index) < n_labels and strategy is not Strategy.ALL:
+        print(f"n_labels is {n_labels}, the pool has {len(bought.index)} labels to buy")
     return bought
 
 
-def draw_contact_sheet(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Figure:
+def label_rows(row: NDArray[np.int64], label: NDArray[np.integer], n_classes: int) -> LabelledImages:
+    """Give rows their labels, in ascending order, without those about which nobody could tell."""
+    order = np.argsort(row)
+    order = order[label[order] != UNKNOWN]
+    return LabelledImages(row[order], label[order].astype(label_type(n_classes)))
+
+
+def interleave(to_train: NDArray[np.int64], to_audit: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Ask about an audit image now and then, so that the grade is known early and learning does not wait for it.
+
+    Parameters
+    ----------
+    to_train, to_audit : ndarray of shape (n,), int64
+        Rows in order of use.
+
+    Returns
+    -------
+    ndarray of shape (n_queries,), int64
+        Every fourth is one to audit, as long as there are both.
+    """
+    train_place = np.arange(len(to_train)) * AUDIT_SPACING / (AUDIT_SPACING - 1)
+    audit_place = (np.arange(len(to_audit)) + 1) * AUDIT_SPACING - 1
+    place = np.concatenate([train_place, audit_place])
+    return np.concatenate([to_train, to_audit])[np.argsort(place, kind="stable")]
+
+
+def list_queries(
+    pool: Pool,
+    names: list[str],
+    class_names: list[str],
+    known: LabelledImages,
+    order: NDArray[np.int64],
+    audit: NDArray[np.int64],
+) -> pd.DataFrame:
+    """Tabulate what to ask next, with what helps to show it.
+
+    Parameters
+    ----------
+    pool : Pool
+    names, class_names : list of str
+    known : LabelledImages
+        With two classes at least, logistic regression on them gives a guess for each image.
+    order : ndarray of shape (n_queries,), int64
+        Rows in order of use.
+    audit : ndarray of shape (n_audit,), int64
+
+    Returns
+    -------
+    DataFrame
+        ``image``, ``cluster``, ``guess`` (a class's name, empty without), ``sureness`` of the guess in 0-1, and
+        ``audit``: whether the answer is for grading alone.
+    """
+    table = pd.DataFrame({"image": [names[row] for row in order]}, dtype=object)
+    table["cluster"] = pool.clustering.cluster[order] if pool.clustering else ""
+    table["guess"], table["sureness"] = "", ""
+    if len(order) and len(np.unique(known.label)) > 1 and pool.embedding is not None:
+        from few_labels.logistic_regression import score, train
+
+        X = pool.embedding()
+        classifier = train(X[known.index], known.label, C=pool.C, max_iter=pool.max_iter)
+        scores = score(classifier, X[order], len(class_names))
+        # An audit image is to be answered without a guess to lean on: the guess is what it grades.
+        is_guessed = ~np.isin(order, audit)
+        table.loc[is_guessed, "guess"] = [class_names[label] for label in scores[is_guessed].argmax(axis=1)]
+        table.loc[is_guessed, "sureness"] = [f"{sureness:.3f}" for sureness in scores[is_guessed].max(axis=1)]
+    table["audit"] = np.isin(order, audit)
+    return table[QUERY_COLUMNS]
+
+
+def draw_contact_sheet(images: NDArray[np.uint8], labels: NDArray[np.integer], class_names: list[str]) -> Figure:
     """Show the bought images class by class; of a class with more than fits, the first ones.
 
     Parameters
     ----------
-    images : ndarray of shape (n_bought, 28, 28), uint8
-    labels : ndarray of shape (n_bought,), uint8
+    images : ndarray of shape (n_bought, height, width, channels), uint8
+    labels : ndarray of shape (n_bought,), unsigned integer
+    class_names : list of str
+        Of more than fit, those with the most labels are shown.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    height, width = IMAGE_SHAPE
     most = SHEET_COLUMNS * SHEET_ROWS_PER_CLASS
-    n_bought = np.bincount(labels, minlength=len(CLASS_NAMES))
-    n_rows = [max(1, -(-min(n, most) // SHEET_COLUMNS)) for n in n_bought]
+    n_bought = np.bincount(labels, minlength=len(class_names))
+    shown_classes = np.sort(np.argsort(-n_bought, kind="stable")[:SHEET_CLASSES])
+    n_rows = [max(1, -(-min(n_bought[c], most) // SHEET_COLUMNS)) for c in shown_classes]
     figure = Figure(figsize=(14, 1 + 0.27 * sum(n_rows) + 0.1 * len(n_rows)), layout="constrained")
-    bands = figure.subplots(len(CLASS_NAMES), height_ratios=n_rows)
-    for class_number, (axes, rows) in enumerate(zip(bands, n_rows, strict=True)):
-        band = np.full((rows * SHEET_COLUMNS, height, width), 255, np.uint8)
-        shown = images[labels == class_number][:most]
-        band[: len(shown)] = 255 - shown
-        mosaic = band.reshape(rows, SHEET_COLUMNS, height, width).swapaxes(1, 2)
-        axes.imshow(mosaic.reshape(rows * height, SHEET_COLUMNS * width), cmap="gray", vmin=0, vmax=255)
-        axes.set_ylabel(
-            f"{CLASS_NAMES[class_number]}\n{n_bought[class_number]}", rotation=0, ha="right", va="center", fontsize=11
-        )
+    bands = figure.subplots(max(1, len(n_rows)), height_ratios=n_rows or None, squeeze=False)[:, 0]
+    for axes in bands:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-    more = f", at most {most} of a class shown" if n_bought.max() > most else ""
-    figure.suptitle(f"The {len(labels):,} images whose labels were bought{more}")
+    for class_number, axes, rows in zip(shown_classes, bands, n_rows, strict=False):
+        axes.imshow(tile(images[labels == class_number][:most], rows, SHEET_COLUMNS))
+        label = f"{shorten(class_names[class_number])}\n{n_bought[class_number]}"
+        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=11, parse_math=False)
+    more = f", at most {most} of a class shown" if len(n_bought) and n_bought.max() > most else ""
+    fewer = f", {SHEET_CLASSES} of {len(class_names)} classes shown" if len(class_names) > SHEET_CLASSES else ""
+    figure.suptitle(f"The {len(labels):,} images whose labels were bought{more}{fewer}")
     return figure
 
 

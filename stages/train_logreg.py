@@ -1,4 +1,7 @@
-"""Train logistic regression on the features of the training set, and score the test images."""
+"""Train logistic regression on the features of the training set, and score the pool and the test images.
+
+The bought labels are scored out of fold too, by models that were not shown them: that says which ones it contradicts.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,27 +9,44 @@ from typing import Annotated
 import joblib
 from typer import Option
 
-from stages.artifacts import load_features, load_labelled, replacing, save_array
-from stages.cli import run
-from stages.logistic_regression import score, train
+from few_labels.artifacts import load_classes, load_features, load_labelled, replacing, save_array
+from few_labels.errors import InputError
+from few_labels.logistic_regression import score, train
+from few_labels.suspects import out_of_fold
+from stages import run
 
 
 def main(
     features: Annotated[Path, Option()],
+    classes: Annotated[Path, Option()],
     training_set: Annotated[Path, Option()],
     test_features: Annotated[Path, Option()],
     C: Annotated[float, Option("--C", min=1e-6, help="inverse of the regularisation strength")],
     max_iter: Annotated[int, Option(min=1)],
-    seed: Annotated[int, Option(min=0, max=2**31 - 1)],
+    seed: Annotated[int, Option(min=0, max=2**31 - 1, help="draws the folds")],
     model: Annotated[Path, Option()],
     test_scores: Annotated[Path, Option(help="the probabilities of the classes for each test image")],
+    pool_scores: Annotated[Path | None, Option(help="the same for each image of the pool")] = None,
+    bought: Annotated[Path | None, Option(help="the labels that are scored out of fold")] = None,
+    bought_scores: Annotated[Path | None, Option(help="the same for each bought label, out of fold")] = None,
 ) -> None:
-    rows = load_features(features)
-    labelled = load_labelled(training_set, n_images=len(rows))
+    rows, n_classes = load_features(features), len(load_classes(classes).class_names)
+    labelled = load_labelled(training_set, len(rows), n_classes)
     classifier = train(rows[labelled.index], labelled.label, weight=labelled.weight, C=C, max_iter=max_iter, seed=seed)
     with replacing(model) as temporary:
         joblib.dump(classifier, temporary)
-    save_array(test_scores, score(classifier, load_features(test_features)))
+    test_rows = load_features(test_features)
+    if test_rows.shape[1] != rows.shape[1]:
+        raise InputError(f"{test_features}: {test_rows.shape[1]} features, those of {features} are {rows.shape[1]}")
+    save_array(test_scores, score(classifier, test_rows, n_classes))
+    if pool_scores:
+        save_array(pool_scores, score(classifier, rows, n_classes))
+    if bought and bought_scores:
+        purchase = load_labelled(bought, len(rows), n_classes)
+        save_array(
+            bought_scores,
+            out_of_fold(rows[purchase.index], purchase.label, n_classes, C=C, max_iter=max_iter, seed=seed),
+        )
     print(
         f"logistic regression on {len(labelled.index)} images, {classifier.n_iter_[0]} iterations of at most {max_iter}"
     )

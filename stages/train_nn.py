@@ -4,12 +4,16 @@
 ``published`` is the network of the study that the project reproduces, whose one-channel bottleneck dies in about a
 third of its runs: such a collapse is detected, and the training starts again from another seed.
 
+The images that choose the best epoch also say how far its probabilities can be trusted, in one temperature. They are
+bought images and images that took a label from one, as the training set has them: bought ones alone are the typical
+images of their clusters, or the hardest, and either kind would mislead.
+
 A label counts as much as its weight says. Mixing images shows the network other ones at each epoch, so that it finds
 an answer which holds between them too, instead of learning wrong labels by heart.
 """
 
 # The callbacks below load TensorFlow by themselves: it has to be set up before them.
-from stages.tensorflow_setup import keras, tf  # isort: skip
+from few_labels.tensorflow_setup import keras, tf  # isort: skip
 
 import json
 import shutil
@@ -27,12 +31,16 @@ from numpy.typing import NDArray
 from tqdm.keras import TqdmCallback
 from typer import Option
 
-from stages.artifacts import load_images, load_labelled, replacing, save_array
-from stages.cli import InputError, run
-from stages.dataset import CLASS_NAMES, IMAGE_SHAPE, to_unit_range
+from few_labels.artifacts import load_classes, load_images, load_labelled, replacing, save_array
+from few_labels.calibration import fit_temperature
+from few_labels.errors import InputError
+from few_labels.images import to_unit_range
+from stages import run
 
 MAX_RESTARTS = 3
 MIN_STEPS_PER_EPOCH = 16
+N_LOOKED_AT = 1000
+IMAGES_AT_ONCE = 10_000
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -47,7 +55,6 @@ class Architecture(StrEnum):
 class Precision(StrEnum):
     """What the products of the hidden layers are computed in."""
 
-    AUTO = "auto"
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
 
@@ -67,7 +74,7 @@ class Settings:
     ----------
     architecture : Architecture
     precision : Precision
-        ``auto`` multiplies in bfloat16 where the processor has instructions for it, in float32 elsewhere.
+        ``bfloat16`` is the faster one where the processor has instructions for it.
     batch_size : int
         Images a step; a training set too small for 16 such steps an epoch takes smaller ones.
     learning_rate : float
@@ -101,6 +108,7 @@ class Settings:
 
 def main(
     images: Annotated[Path, Option()],
+    classes: Annotated[Path, Option()],
     training_set: Annotated[Path, Option()],
     test_images: Annotated[Path, Option()],
     architecture: Annotated[Architecture, Option()],
@@ -117,6 +125,8 @@ def main(
     model: Annotated[Path, Option()],
     training: Annotated[Path, Option(help="JSON: how the training went")],
     test_scores: Annotated[Path, Option(help="the scores of the classes for each test image")],
+    pool_scores: Annotated[Path | None, Option(help="the same for each image of the pool")] = None,
+    calibration: Annotated[Path | None, Option(help="JSON: the temperature of the probabilities")] = None,
     history: Annotated[Path | None, Option(help="folder for the loss and accuracy of each epoch")] = None,
 ) -> None:
     settings = Settings(
@@ -131,40 +141,54 @@ def main(
         validation_fraction,
         mixup,
     )
-    pictures = load_images(images)
-    labelled = load_labelled(training_set, n_images=len(pictures))
+    pictures, n_classes = load_images(images), len(load_classes(classes).class_names)
+    labelled = load_labelled(training_set, len(pictures), n_classes)
+    X = to_unit_range(pictures[labelled.index])
     with tempfile.TemporaryDirectory() as scratch:
         network, restarts = train_until_alive(
-            to_unit_range(pictures[labelled.index]), labelled.label, settings, seed, Path(scratch), labelled.weight
+            X, labelled.label, n_classes, settings, seed, Path(scratch), labelled.weight
         )
         if history:
             for log in sorted(Path(scratch).glob("plots/metrics/*/*.tsv")):
                 with replacing(history / log.parent.name / log.name) as temporary:
                     shutil.copyfile(log, temporary)
     save_reproducibly(network, model)
-    save_array(test_scores, score_with_saved(model, load_images(test_images)))
+    # What is graded is what a reader loads: the network as it was saved.
+    saved = keras.models.load_model(model)
+    save_array(test_scores, score(saved, load_images(test_images)))
+    if pool_scores:
+        save_array(pool_scores, score(saved, pictures))
+    if calibration:
+        held_out, _ = split(len(X), validation_fraction, derive_seed(seed, restarts))
+        temperature = fit_temperature(saved.predict(X[held_out], verbose=0), labelled.label[held_out])
+        with replacing(calibration) as temporary:
+            temporary.write_text(json.dumps({"temperature": temperature}) + "\n")
     with replacing(training) as temporary:
         temporary.write_text(json.dumps({"restarts": restarts}) + "\n")
     print(f"{architecture} network on {len(labelled.index)} images, {restarts} restarts")
 
 
-def build(architecture: Architecture, precision: Precision) -> keras.Sequential:
+def build(
+    architecture: Architecture, precision: Precision, image_shape: tuple[int, ...], n_classes: int
+) -> keras.Sequential:
     """Build an untrained network.
 
     Parameters
     ----------
     architecture : Architecture
     precision : Precision
+    image_shape : tuple of int
+        Height, width and channels.
+    n_classes : int
 
     Returns
     -------
     keras.Sequential
-        From images of shape (28, 28, 1) in 0-1 to ten class scores.
+        From images of that shape in 0-1 to a score for each class.
     """
     # Layers are numbered from one in every network, so that a second one of a process is saved like the first.
     keras.utils.clear_session()
-    bfloat16 = precision is Precision.BFLOAT16 or (precision is Precision.AUTO and has_bfloat16())
-    keras.config.set_dtype_policy("mixed_bfloat16" if bfloat16 else "float32")
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision is Precision.BFLOAT16 else "float32")
     layers = keras.layers
     stack = {
         # The first layer strides: most of a network's time goes where the images are largest.
@@ -175,7 +199,7 @@ def build(architecture: Architecture, precision: Precision) -> keras.Sequential:
             layers.Flatten(),
             layers.Dense(128, activation="relu"),
             layers.Dropout(0.5),
-            layers.Dense(len(CLASS_NAMES), activation="softmax", dtype="float32"),
+            layers.Dense(n_classes, activation="softmax", dtype="float32"),
         ],
         # Dropout on both sides of the wide layer keeps labels that were spread, some of them wrong, from being learnt.
         Architecture.LARGE: lambda: [
@@ -187,7 +211,7 @@ def build(architecture: Architecture, precision: Precision) -> keras.Sequential:
             layers.Dropout(0.3),
             layers.Dense(256, activation="relu"),
             layers.Dropout(0.3),
-            layers.Dense(len(CLASS_NAMES), activation="softmax", dtype="float32"),
+            layers.Dense(n_classes, activation="softmax", dtype="float32"),
         ],
         Architecture.PUBLISHED: lambda: [
             layers.Conv2D(32, 3, activation="relu"),
@@ -196,21 +220,16 @@ def build(architecture: Architecture, precision: Precision) -> keras.Sequential:
             layers.Conv2D(1, 1, activation="relu"),
             layers.Flatten(),
             layers.Dense(64, activation="relu"),
-            layers.Dense(len(CLASS_NAMES), activation="sigmoid", dtype="float32"),
+            layers.Dense(n_classes, activation="sigmoid", dtype="float32"),
         ],
     }[architecture]
-    return keras.Sequential([keras.Input((*IMAGE_SHAPE, 1)), *stack()], name=architecture.value)
-
-
-def has_bfloat16() -> bool:
-    """Tell whether the processor multiplies bfloat16 itself; emulating it would be slower than float32."""
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and "avx512_bf16" in cpuinfo.read_text()
+    return keras.Sequential([keras.Input(image_shape), *stack()], name=architecture.value)
 
 
 def train_until_alive(
     X: NDArray[np.float32],
-    y: NDArray[np.uint8],
+    y: NDArray[np.unsignedinteger],
+    n_classes: int,
     settings: Settings,
     seed: int,
     history: Path,
@@ -220,8 +239,9 @@ def train_until_alive(
 
     Parameters
     ----------
-    X : ndarray of shape (n_images, 28, 28), float32, in 0-1
-    y : ndarray of shape (n_images,), uint8
+    X : ndarray of shape (n_images, height, width, channels), float32, in 0-1
+    y : ndarray of shape (n_images,), unsigned integer
+    n_classes : int
     settings : Settings
     seed : int
         Each attempt derives its own seed from it.
@@ -244,9 +264,8 @@ def train_until_alive(
     if len(np.unique(y)) < 2:
         raise InputError(f"the training set has {len(np.unique(y))} class, allowed are 2 or more: buy more labels")
     for restarts in range(MAX_RESTARTS + 1):
-        attempt_seed = int(np.random.SeedSequence((seed, restarts)).generate_state(1)[0])
-        network = train(X, y, settings, attempt_seed, history, weight)
-        if not has_collapsed(network, X):
+        network = train(X, y, n_classes, settings, derive_seed(seed, restarts), history, weight)
+        if not has_collapsed(network, X, seed):
             return network, restarts
         print(f"the network answers one class for every image (attempt {restarts + 1} of {MAX_RESTARTS + 1})")
     raise InputError(
@@ -255,9 +274,22 @@ def train_until_alive(
     )
 
 
+def derive_seed(seed: int, attempt: int) -> int:
+    """Give the seed of an attempt, counted from 0."""
+    return int(np.random.SeedSequence((seed, attempt)).generate_state(1)[0])
+
+
+def split(n_images: int, validation_fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw the images that choose the best epoch, and give them and those to learn from; both shuffled."""
+    shuffled = np.random.default_rng(seed).permutation(n_images)
+    n_validation = max(1, round(n_images * validation_fraction))
+    return shuffled[:n_validation], shuffled[n_validation:]
+
+
 def train(
     X: NDArray[np.float32],
-    y: NDArray[np.uint8],
+    y: NDArray[np.unsignedinteger],
+    n_classes: int,
     settings: Settings,
     seed: int,
     history: Path,
@@ -267,8 +299,9 @@ def train(
 
     Parameters
     ----------
-    X : ndarray of shape (n_images, 28, 28), float32, in 0-1
-    y : ndarray of shape (n_images,), uint8
+    X : ndarray of shape (n_images, height, width, channels), float32, in 0-1
+    y : ndarray of shape (n_images,), unsigned integer
+    n_classes : int
     settings : Settings
     seed : int
         Moves the split, the initial weights, the shuffling, the mixing and the dropout.
@@ -282,15 +315,13 @@ def train(
     keras.Sequential
     """
     keras.utils.set_random_seed(seed)
-    shuffled = np.random.default_rng(seed).permutation(len(X))
-    n_validation = max(1, round(len(X) * settings.validation_fraction))
-    held_out, kept = shuffled[:n_validation], shuffled[n_validation:]
+    held_out, kept = split(len(X), settings.validation_fraction, seed)
 
     batch_size = min(settings.batch_size, max(1, len(kept) // MIN_STEPS_PER_EPOCH))
     steps_per_epoch = -(-len(kept) // batch_size)
     epochs = min(settings.max_epochs, max(1, round(settings.max_steps / steps_per_epoch)))
 
-    network = build(settings.architecture, settings.precision)
+    network = build(settings.architecture, settings.precision, X.shape[1:], n_classes)
     rate = settings.learning_rate * (batch_size / settings.batch_size) ** 0.5
     network.compile(
         optimizer=keras.optimizers.Adam(schedule_rate(rate, settings.schedule, epochs * steps_per_epoch)),
@@ -300,7 +331,7 @@ def train(
     )
     examples: dict[str, Any]
     if settings.mixup:
-        targets = weigh_classes(y, weight)
+        targets = weigh_classes(y, n_classes, weight)
         examples = {
             "x": mix(X[kept], targets[kept], settings.mixup, batch_size, seed),
             "shuffle": False,
@@ -329,21 +360,24 @@ def train(
     return network
 
 
-def weigh_classes(y: NDArray[np.uint8], weight: NDArray[np.float32] | None) -> NDArray[np.float32]:
+def weigh_classes(
+    y: NDArray[np.unsignedinteger], n_classes: int, weight: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
     """Give the weight of each label in the column of its class, for a loss that is linear in its targets.
 
     Parameters
     ----------
-    y : ndarray of shape (n_images,), uint8
+    y : ndarray of shape (n_images,), unsigned integer
+    n_classes : int
     weight : ndarray of shape (n_images,), float32, in 0-1, or None
         None weighs all by 1.
 
     Returns
     -------
-    ndarray of shape (n_images, 10), float32
+    ndarray of shape (n_images, n_classes), float32
         0 in all columns but one of each row.
     """
-    targets = np.zeros((len(y), len(CLASS_NAMES)), np.float32)
+    targets = np.zeros((len(y), n_classes), np.float32)
     targets[np.arange(len(y)), y] = 1 if weight is None else weight
     return targets
 
@@ -355,8 +389,8 @@ def mix(
 
     Parameters
     ----------
-    X : ndarray of shape (n_images, 28, 28), float32, in 0-1
-    targets : ndarray of shape (n_images, 10), float32
+    X : ndarray of shape (n_images, height, width, channels), float32, in 0-1
+    targets : ndarray of shape (n_images, n_classes), float32
     alpha : float
         Greater than 0: both parameters of the beta distribution.
     batch_size : int
@@ -365,7 +399,7 @@ def mix(
     Returns
     -------
     tf.data.Dataset
-        Batches of images of shape (n, 28, 28, 1) and of their targets.
+        Batches of images and of their targets.
     """
     layer = keras.layers.MixUp(alpha=alpha, seed=seed, dtype="float32")
 
@@ -373,7 +407,7 @@ def mix(
         mixed = layer({"images": images, "labels": classes}, training=True)
         return mixed["images"], mixed["labels"]
 
-    examples = tf.data.Dataset.from_tensor_slices((X[..., None], targets))
+    examples = tf.data.Dataset.from_tensor_slices((X, targets))
     return examples.shuffle(len(X), seed=seed).batch(batch_size).map(mix_batch).prefetch(1)
 
 
@@ -387,26 +421,30 @@ def schedule_rate(
     return keras.optimizers.schedules.CosineDecay(0.0, n_steps - warm_up, warmup_target=peak, warmup_steps=warm_up)
 
 
-def has_collapsed(network: keras.Sequential, X: NDArray[np.float32]) -> bool:
-    """Tell whether a network answers the same class for all of the images, up to a thousand of them."""
-    answers = network.predict(X[:1000], verbose=0).argmax(axis=1)
+def has_collapsed(network: keras.Sequential, X: NDArray[np.float32], seed: int) -> bool:
+    """Tell whether a network answers the same class for all of the images, or for a thousand drawn from them."""
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(X))[:N_LOOKED_AT])
+    answers = network.predict(X[drawn], verbose=0).argmax(axis=1)
     return len(np.unique(answers)) == 1
 
 
-def score_with_saved(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Score images with a network as it was saved: what is graded is what a reader loads.
+def score(network: keras.Sequential, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Score images, block by block.
 
     Parameters
     ----------
-    path : Path
-        A ``.keras`` file.
-    images : ndarray of shape (n_images, 28, 28), uint8
+    network : keras.Sequential
+    images : ndarray of shape (n_images, height, width, channels), uint8
 
     Returns
     -------
-    ndarray of shape (n_images, 10), float32
+    ndarray of shape (n_images, n_classes), float32
     """
-    return keras.models.load_model(path).predict(to_unit_range(images), batch_size=500, verbose=0)
+    scores = np.empty((len(images), network.output_shape[-1]), np.float32)
+    for start in range(0, len(images), IMAGES_AT_ONCE):
+        some = images[start : start + IMAGES_AT_ONCE]
+        scores[start : start + len(some)] = network.predict(to_unit_range(some), batch_size=500, verbose=0)
+    return scores
 
 
 def save_reproducibly(network: keras.Sequential, path: Path) -> None:

@@ -17,8 +17,8 @@ import dvc.api
 from tqdm import tqdm
 from typer import Option
 
-from stages.artifacts import replacing
-from stages.cli import run
+from few_labels.artifacts import replacing
+from stages import run
 
 PROJECT = Path(__file__).parent.parent
 RESULTS = PROJECT / "study" / "few_labels"

@@ -20,8 +20,8 @@ from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 from tqdm import tqdm
 from typer import Option
 
-from stages.artifacts import replacing
-from stages.cli import run
+from few_labels.artifacts import replacing
+from stages import run
 from study.few_labels import PROJECT, RESULTS, SEEDS, at_budget, experiment, read_recipe
 
 N_NEIGHBOURS = 15

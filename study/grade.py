@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import numpy as np
 from typer import Option
 
-from stages.artifacts import load_labelled, load_labels, load_scores, replacing
-from stages.cli import run
+from few_labels.artifacts import load_labelled, load_labels, load_scores, replacing
+from stages import run
 from stages.evaluate import grade_labels, grade_predictions
 
 

@@ -7,8 +7,8 @@ from typing import Annotated
 import joblib
 from typer import Option
 
-from stages.artifacts import replacing
-from stages.cli import run
+from few_labels.artifacts import replacing
+from stages import run
 
 
 def main(

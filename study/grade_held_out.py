@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from stages.artifacts import load_labelled, load_scores, replacing
-from stages.cli import run
+from few_labels.artifacts import load_labelled, load_scores, replacing
+from stages import run
 from stages.evaluate import grade_predictions
 
 

@@ -6,8 +6,8 @@ from typing import Annotated
 import numpy as np
 from typer import Option
 
-from stages.artifacts import LabelledImages, load_labelled, save_labelled
-from stages.cli import run
+from few_labels.artifacts import LabelledImages, load_labelled, save_labelled
+from stages import run
 
 SHARE = 0.2
 ANY_NUMBER_OF_IMAGES = np.iinfo(np.int64).max

@@ -13,7 +13,7 @@ from typing import Annotated
 from dvc.repo import Repo
 from typer import Option
 
-from stages.cli import run
+from stages import run
 from study import tabulate
 
 FOLDER = Path(__file__).parent

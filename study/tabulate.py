@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from stages.artifacts import replacing
+from few_labels.artifacts import replacing
 from tools.pages import format_markdown, write_table
 
 PROJECT = Path(__file__).parent.parent

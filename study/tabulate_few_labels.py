@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 from matplotlib.figure import Figure
 
-from stages.artifacts import replacing
+from few_labels.artifacts import replacing
 from study.few_labels import ABLATIONS, ALL_LABELS, PROJECT, RESULTS, WITHOUT
 from study.tabulate import finish, half_width
 from tools.pages import format_markdown, write_table

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
-from stages.artifacts import replacing
+from few_labels.artifacts import replacing
 
 
 def main() -> None:

@@ -14,9 +14,9 @@ from sklearn.multiclass import OneVsRestClassifier
 from threadpoolctl import threadpool_limits
 from typer import Option
 
-from stages.artifacts import load_features, load_labelled, save_array
-from stages.cli import run
-from stages.logistic_regression import score
+from few_labels.artifacts import load_features, load_labelled, save_array
+from few_labels.logistic_regression import score
+from stages import run
 
 
 def main(

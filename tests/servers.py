@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import boto3
 import psutil
+import pytest
 
 HOST = "127.0.0.1"
 START_SECONDS = 30
@@ -117,15 +119,30 @@ def s3_environment(port: int) -> dict[str, str]:
 
 
 @contextmanager
-def ssh_server(folder: Path, *sftp_options: str) -> Iterator[Server]:
-    """Serve SFTP to the current user by throw-away keys; ``-R`` makes it read-only.
+def sftp_server(folder: Path, read_only: bool = False) -> Iterator[Server]:
+    """Serve SFTP by throw-away keys, with what ``requirements.txt`` brings.
 
     ssh clients find it as the host ``storage.example`` through the home that ``ssh_environment`` makes.
     """
+    make_keys(folder)
+    port = free_port()
+    command = [sys.executable, str(Path(__file__).with_name("sftp_server.py"))]
+    command += ["--host", HOST, "--port", str(port), "--keys", str(folder)]
+    server = Server(command + ["--read-only"] * read_only, port, folder / "sftp.log")
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@contextmanager
+def openssh_server(folder: Path, read_only: bool = False) -> Iterator[Server]:
+    """Serve SFTP as ``sftp_server`` does, with the server that most remotes run; skip the test where it is missing."""
     sshd = shutil.which("sshd", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
-    assert sshd, "sshd is missing: apt-get install openssh-server"
-    for key in ("host_key", "user_key"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
+    if sshd is None:
+        pytest.skip("sshd is missing: apt-get install openssh-server")
+    make_keys(folder)
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # sshd run by root drops its privileges into it
     port = free_port()
@@ -141,7 +158,7 @@ def ssh_server(folder: Path, *sftp_options: str) -> Iterator[Server]:
         UsePAM no
         StrictModes no
         MaxStartups 100
-        Subsystem sftp internal-sftp {" ".join(sftp_options)}
+        Subsystem sftp internal-sftp {"-R" if read_only else ""}
         """
     )
     server = Server([sshd, "-D", "-e", "-f", str(config)], port, folder / "sshd.log")
@@ -150,6 +167,14 @@ def ssh_server(folder: Path, *sftp_options: str) -> Iterator[Server]:
         yield server
     finally:
         server.kill()
+
+
+def make_keys(folder: Path) -> None:
+    for name in ("host_key", "user_key"):
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        key.write_private_key(folder / name)
+        key.write_public_key(folder / f"{name}.pub")
+        (folder / name).chmod(0o600)  # sshd takes no key that others can read
 
 
 def ssh_environment(folder: Path, port: int) -> dict[str, str]:

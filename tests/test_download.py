@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.cli import InputError
-from stages.dataset import CLASS_NAMES
+from few_labels.errors import InputError
+from few_labels.images import CLASS_NAMES
 from stages.download import SHA256, balanced_head, fetch, parse_limit, read_idx
 from tests.conftest import Clone, clone_project
 

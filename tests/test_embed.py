@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from stages.dataset import to_pixel_vectors
+from few_labels.images import to_pixel_vectors
+from few_labels.logistic_regression import train
 from stages.embed import describe, learn_words, normalise
-from stages.logistic_regression import train
 from tests.conftest import Clone
 
 N_REGIONS = 3

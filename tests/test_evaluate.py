@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-from stages.artifacts import LabelledImages
-from stages.dataset import to_unit_range
+from few_labels.artifacts import LabelledImages
+from few_labels.images import to_unit_range
+from few_labels.tensorflow_setup import keras
 from stages.evaluate import count_confusions, grade_labels, grade_predictions
-from stages.tensorflow_setup import keras
 from tests.conftest import Clone, leaves
 
 

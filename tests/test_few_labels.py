@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from stages.dataset import to_pixel_vectors
+from few_labels.images import to_pixel_vectors
 from study import few_labels, tabulate_few_labels
 from study.few_labels import RESULTS, WITHOUT, at_budget, experiment, read_recipe
 from study.few_labels_peers import grade_peers

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
-from stages.artifacts import Clustering
-from stages.dataset import to_pixel_vectors
+from few_labels.artifacts import Clustering
+from few_labels.images import to_pixel_vectors
 from stages.download import read_idx, read_verified
 from stages.kmeans import describe, fit_kmeans
 from tests.conftest import Clone

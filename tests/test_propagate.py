@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from stages.artifacts import Clustering, LabelledImages
-from stages.graph import join_neighbours, spread_over_graph
+from few_labels.artifacts import Clustering, LabelledImages
+from few_labels.graph import join_neighbours, spread_over_graph
 from stages.propagate import Method, keep_surest, score_classes, spread_over_clusters
 
 

@@ -3,8 +3,8 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,24 +15,26 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stages.artifacts import load_features, load_images
-from stages.cli import InputError
-from stages.dataset import to_unit_range
+from few_labels.artifacts import load_features, load_images
+from few_labels.errors import InputError
+from few_labels.images import to_unit_range
 from tests.conftest import Clone, executed
 from tests.servers import (
     BUCKET,
     Relay,
     Server,
+    openssh_server,
     read_only_s3_server,
     relay,
     s3_environment,
     s3_server,
+    sftp_server,
     ssh_environment,
-    ssh_server,
 )
 from tools.models import load_model
 
 MODELS = ("models/kmeans.joblib", "models/logreg.joblib", "models/nn.keras")
+SERVERS = {"s3": s3_server, "ssh": sftp_server, "ssh-openssh": openssh_server}
 HALF_OF_THE_FILES = 3_000_000  # of the some ten million bytes that a small run pushes
 
 
@@ -83,20 +85,20 @@ def open_remote(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     if kind == "folder":
         yield Remote(kind, folder)
         return
-    with (s3_server if kind == "s3" else ssh_server)(tmp_path) as server, relay(server) as between:
+    with SERVERS[kind](tmp_path) as server, relay(server) as between:
         variables = s3_environment(between.port) if kind == "s3" else ssh_environment(tmp_path, between.port)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         yield Remote(kind, folder, server, between)
 
 
-@pytest.fixture(params=["folder", "s3", "ssh"])
+@pytest.fixture(params=["folder", *SERVERS])
 def remote(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
     with open_remote(request.param, tmp_path, monkeypatch) as opened:
         yield opened
 
 
-@pytest.fixture(params=["s3", "ssh"])
+@pytest.fixture(params=SERVERS)
 def server_remote(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # a dead server is noticed at once
     with open_remote(request.param, tmp_path, monkeypatch) as opened:
@@ -253,8 +255,14 @@ def test_a_read_only_folder_gives_one_error(first: Clone, tmp_path: Path) -> Non
     assert first.repro() == []
 
 
-def test_a_read_only_ssh_server_gives_one_error(first: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with ssh_server(tmp_path, "-R") as server:
+@pytest.mark.parametrize("ssh_server", [sftp_server, openssh_server])
+def test_a_read_only_ssh_server_gives_one_error(
+    first: Clone,
+    ssh_server: Callable[..., AbstractContextManager[Server]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with ssh_server(tmp_path, read_only=True) as server:
         monkeypatch.setenv("HOME", ssh_environment(tmp_path, server.port)["HOME"])
         Remote("ssh", tmp_path / "storage").set_in(first)
         fails_in_one_line(first, "python -m tools.runs push", "remote storage", "Permission denied")

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.artifacts import Clustering
-from stages.cli import InputError
+from few_labels.artifacts import Clustering
+from few_labels.errors import InputError
 from stages.select_labels import Strategy, choose, choose_by_margin, draw_contact_sheet
 from tests.conftest import Clone
 

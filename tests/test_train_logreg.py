@@ -6,10 +6,10 @@ import joblib
 import numpy as np
 import pytest
 
-from stages.cli import InputError
-from stages.dataset import to_pixel_vectors
+from few_labels.errors import InputError
+from few_labels.images import to_pixel_vectors
+from few_labels.logistic_regression import score, train
 from stages.download import read_idx, read_verified
-from stages.logistic_regression import score, train
 from tests.conftest import Clone
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from few_labels.errors import InputError
+from few_labels.images import to_unit_range
+from few_labels.tensorflow_setup import keras
 from stages import train_nn
-from stages.cli import InputError
-from stages.dataset import to_unit_range
 from stages.download import read_idx, read_verified
-from stages.tensorflow_setup import keras
 from stages.train_nn import (
     Architecture,
     Precision,

@@ -13,7 +13,7 @@ from typing import Any
 import joblib
 import yaml
 
-from stages.cli import InputError
+from few_labels.errors import InputError
 
 
 def load_model(path: Path | str, project: Path | str = ".") -> Any:
@@ -46,7 +46,7 @@ def load_model(path: Path | str, project: Path | str = ".") -> Any:
     if Path(path).suffix == ".joblib":
         return joblib.load(io.BytesIO(content))
 
-    from stages.tensorflow_setup import keras
+    from few_labels.tensorflow_setup import keras
 
     with tempfile.NamedTemporaryFile(suffix=".keras") as copy:
         copy.write(content)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages.artifacts import replacing
+from few_labels.artifacts import replacing
 
 
 def marker(name: str) -> str:

@@ -10,8 +10,9 @@ import pandas as pd
 import yaml
 from typer import Option
 
-from stages.cli import InputError, run
-from stages.dataset import CLASS_NAMES
+from few_labels.errors import InputError
+from few_labels.images import CLASS_NAMES
+from stages import run
 
 PLOTS = Path("metrics/plots/evaluation")
 N_CLASSES_SHOWN = 3

@@ -13,7 +13,8 @@ from typing import Annotated
 from dvc.repo import Repo
 from typer import Argument
 
-from stages.cli import InputError, run
+from few_labels.errors import InputError
+from stages import run
 
 
 class Direction(StrEnum):

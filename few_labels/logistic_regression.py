@@ -14,8 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from stages.cli import InputError
-from stages.dataset import CLASS_NAMES
+from few_labels.errors import InputError
 
 N_COMPONENTS = 300
 # In squared pixel units. A component of this variance is shrunk to 1 / sqrt(2), one of much less hardly at all; of
@@ -25,27 +24,27 @@ SHRUNK_VARIANCE = 10.0
 
 def train(
     X: NDArray[np.float32],
-    y: NDArray[np.uint8],
+    y: NDArray[np.unsignedinteger],
     *,
     weight: NDArray[np.float32] | None = None,
     C: float,
     max_iter: int,
-    seed: int,
+    seed: int | None = None,
 ) -> LogisticRegression:
     """Fit multinomial logistic regression with an L2 penalty.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features), float32
-    y : ndarray of shape (n_samples,), uint8
+    y : ndarray of shape (n_samples,), unsigned integer
     weight : ndarray of shape (n_samples,), float32, or None
         How much each sample counts; None counts all alike.
     C : float
         Inverse of the regularisation strength, greater than 0, which the shrinking raises along leading components.
     max_iter : int
         L-BFGS iterations at most. Stopping short of convergence is a choice here, not a mistake: it costs no accuracy.
-    seed : int
-        Passed on to scikit-learn; L-BFGS draws nothing.
+    seed : int or None
+        What the model is to record as its ``random_state``; L-BFGS draws nothing.
 
     Returns
     -------
@@ -62,7 +61,7 @@ def train(
     components = PCA(min(N_COMPONENTS, *X.shape), svd_solver="covariance_eigh").fit(X)
     rotation = components.components_.T / np.sqrt(1 + components.explained_variance_ / SHRUNK_VARIANCE)
     classifier = LogisticRegression(C=C, max_iter=max_iter, random_state=seed)
-    # The products are ten columns wide: a second thread waits more than it works.
+    # The products are a few columns wide: a second thread waits more than it works.
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         classifier.fit(X @ rotation - components.mean_ @ rotation, y, sample_weight=weight)
@@ -72,18 +71,20 @@ def train(
     return classifier
 
 
-def score(classifier: LogisticRegression, X: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give the probability of each of the ten classes, 0 for one that the training set did not have.
+def score(classifier: LogisticRegression, X: NDArray[np.float32], n_classes: int) -> NDArray[np.float32]:
+    """Give the probability of each class, 0 for one that the training set did not have.
 
     Parameters
     ----------
     classifier : LogisticRegression
     X : ndarray of shape (n_samples, n_features), float32
+    n_classes : int
 
     Returns
     -------
-    ndarray of shape (n_samples, 10), float32, in 0-1
+    ndarray of shape (n_samples, n_classes), float32, in 0-1
     """
-    scores = np.zeros((len(X), len(CLASS_NAMES)), np.float32)
-    scores[:, classifier.classes_] = classifier.predict_proba(X)
+    scores = np.zeros((len(X), n_classes), np.float32)
+    if len(X):
+        scores[:, classifier.classes_] = classifier.predict_proba(X)
     return scores

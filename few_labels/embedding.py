@@ -1,0 +1,227 @@
+"""Represent images in the space that the clustering, the graph and logistic regression work in; no label is used.
+
+``pixels`` keeps the images as they are. ``patches`` describes an image by which visual words its parts resemble: the
+words are the centroids of k-means over whitened patches, every patch of an image answers to the words nearer than
+average, and the answers are summed over a grid of regions (Coates, Lee and Ng 2011, "An analysis of single-layer
+networks in unsupervised feature learning"). Their square roots (Perronnin, Sánchez and Mensink 2010, "Improving the
+Fisher kernel for large-scale image classification") are rotated to their principal components.
+
+What is fitted on one set of images is an object with ``transform``, which embeds any others of the same shape.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from few_labels.errors import InputError
+from few_labels.images import to_pixel_vectors, to_unit_range
+
+N_SAMPLED_PATCHES = 200_000
+N_SAMPLED_IMAGES = 20_000
+# Added to the variance of a patch, and to that of a whitened direction: a flat patch, or a direction that holds only
+# noise, would otherwise be blown up.
+PATCH_VARIANCE_FLOOR = 0.01
+DIRECTION_VARIANCE_FLOOR = 0.1
+IMAGES_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Images as they are."""
+
+    def transform(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Give the images themselves, which stand for their pixels."""
+        return images
+
+
+@dataclass(frozen=True)
+class VisualWords:
+    """A dictionary of patches.
+
+    Attributes
+    ----------
+    patch_size : int
+        Side of a patch in pixels. A patch has ``n_values``, patch_size squared times the channels.
+    mean : ndarray of shape (n_values,), float32
+        Of the normalised patches.
+    whitening : ndarray of shape (n_values, n_values), float32
+    words : ndarray of shape (n_words, n_values), float32
+        Centroids of whitened patches.
+    """
+
+    patch_size: int
+    mean: NDArray[np.float32]
+    whitening: NDArray[np.float32]
+    words: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Principal components of how images answer to visual words.
+
+    Attributes
+    ----------
+    words : VisualWords
+    n_regions : int
+        Along each side of the grid that words are summed over.
+    components : sklearn.decomposition.PCA
+        Of the descriptions of the images that this was fitted on.
+    scale : float
+        What spreads the embedding as widely as the pixels, so that settings which count in their units keep their
+        meaning.
+    """
+
+    words: VisualWords
+    n_regions: int
+    components: PCA
+    scale: np.floating
+
+    def transform(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed images.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n_images, height, width, channels), uint8
+
+        Returns
+        -------
+        ndarray of shape (n_images, n_components), float32
+        """
+        if not len(images):
+            return np.empty((0, self.components.n_components_), np.float32)
+        return self.scale * self.components.transform(describe(images, self.words, self.n_regions))
+
+
+def fit_patches(
+    images: NDArray[np.uint8], *, n_words: int, patch_size: int, n_regions: int, n_components: int, seed: int
+) -> tuple[Patches, NDArray[np.float32]]:
+    """Learn visual words and the principal components of what images answer to them.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_images, height, width, channels), uint8
+    n_words : int
+        At least 2.
+    patch_size : int
+        Side of a patch in pixels.
+    n_regions : int
+        Along each side of the grid that words are summed over.
+    n_components : int
+        At most so many principal components are kept.
+    seed : int
+
+    Returns
+    -------
+    embedder : Patches
+    embedding : ndarray of shape (n_images, n_components), float32
+        Of the images that it was fitted on.
+
+    Raises
+    ------
+    InputError
+        If a patch does not fit into an image as often as there are regions.
+    """
+    n_places = min(images.shape[1:3]) - patch_size + 1
+    if n_places < n_regions:
+        raise InputError(
+            f"patch_size is {patch_size} and n_regions {n_regions}: images of {images.shape[1]} x {images.shape[2]} have "
+            f"{max(n_places, 0)} places for a patch along a side, allowed are as many regions at most"
+        )
+    words = learn_words(images, n_words, patch_size, seed)
+    described = describe(images, words, n_regions)
+    sample = np.random.default_rng(seed).permutation(len(images))[:N_SAMPLED_IMAGES]
+    components = PCA(min(n_components, len(sample), described.shape[1]), svd_solver="covariance_eigh")
+    components.fit(described[sample])
+    pixels = to_pixel_vectors(images[np.sort(sample)])
+    scale = np.sqrt(pixels.var(axis=0).sum() / components.explained_variance_.sum())
+    return Patches(words, n_regions, components, scale), scale * components.transform(described)
+
+
+def learn_words(images: NDArray[np.uint8], n_words: int, patch_size: int, seed: int) -> VisualWords:
+    """Cluster patches from random places of random images.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_images, height, width, channels), uint8
+    n_words : int
+        At least 2.
+    patch_size : int
+        Side of a patch in pixels, at most that of an image.
+    seed : int
+
+    Returns
+    -------
+    VisualWords
+    """
+    rng = np.random.default_rng(seed)
+    height, width = images.shape[1:3]
+    windows = np.lib.stride_tricks.sliding_window_view(images, (patch_size, patch_size), axis=(1, 2))
+    drawn = windows[
+        rng.integers(len(images), size=N_SAMPLED_PATCHES),
+        rng.integers(height - patch_size + 1, size=N_SAMPLED_PATCHES),
+        rng.integers(width - patch_size + 1, size=N_SAMPLED_PATCHES),
+    ]
+    patches = normalise(drawn)
+    mean = patches.mean(axis=0)
+    variances, directions = np.linalg.eigh(np.cov(patches - mean, rowvar=False))
+    whitening = ((directions / np.sqrt(variances + DIRECTION_VARIANCE_FLOOR)) @ directions.T).astype(np.float32)
+    kmeans = faiss.Kmeans(
+        patches.shape[1], n_words, niter=25, seed=seed, max_points_per_centroid=len(patches), min_points_per_centroid=1
+    )
+    kmeans.train((patches - mean) @ whitening)
+    return VisualWords(patch_size, mean, whitening, np.asarray(kmeans.centroids, np.float32))
+
+
+def normalise(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Take brightness and contrast out of patches of shape (..., channels, side, side); give rows (..., n_values)."""
+    rows = to_unit_range(patches).reshape(*patches.shape[:-3], -1)
+    rows -= rows.mean(axis=-1, keepdims=True)
+    rows /= np.sqrt(np.square(rows).mean(axis=-1, keepdims=True) + np.float32(PATCH_VARIANCE_FLOOR))
+    return rows
+
+
+def describe(images: NDArray[np.uint8], words: VisualWords, n_regions: int) -> NDArray[np.float32]:
+    """Describe each image by how much the patches of each region resemble each word.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_images, height, width, channels), uint8
+    words : VisualWords
+    n_regions : int
+        Along each side.
+
+    Returns
+    -------
+    ndarray of shape (n_images, n_regions ** 2 * n_words), float32
+        The square root of the mean activation of a word over the patches of a region.
+    """
+    patch_size, n_words = words.patch_size, len(words.words)
+    n_down, n_across = (side - patch_size + 1 for side in images.shape[1:3])
+    top, left = (np.linspace(0, n, n_regions + 1).round().astype(int)[:-1] for n in (n_down, n_across))
+    described = np.empty((len(images), n_regions, n_regions, n_words), np.float32)
+    squared_norm = np.square(words.words).sum(axis=1)
+
+    def describe_some(start: int) -> None:
+        some = images[start : start + IMAGES_AT_ONCE]
+        windows = np.lib.stride_tricks.sliding_window_view(some, (patch_size, patch_size), axis=(1, 2))
+        whitened = (normalise(windows) - words.mean).reshape(-1, words.mean.size) @ words.whitening
+        distance = whitened @ (-2 * words.words.T)
+        distance += squared_norm
+        distance += np.square(whitened).sum(axis=1)[:, None]
+        np.sqrt(np.maximum(distance, 0, out=distance), out=distance)
+        activation = np.subtract(distance.mean(axis=1, keepdims=True), distance, out=distance)
+        activation = np.maximum(activation, 0, out=activation).reshape(len(some), n_down, n_across, n_words)
+        by_region = np.add.reduceat(np.add.reduceat(activation, top, axis=1), left, axis=2)
+        np.sqrt(by_region * np.float32(n_regions**2 / (n_down * n_across)), out=described[start : start + len(some)])
+
+    starts = range(0, len(images), IMAGES_AT_ONCE)
+    # A chunk of images a thread: inside one, a second thread would find too little to do.
+    with threadpool_limits(1), ThreadPoolExecutor() as threads:
+        list(tqdm(threads.map(describe_some, starts), total=len(starts), desc="visual words", unit="chunk"))
+    return described.reshape(len(images), -1)

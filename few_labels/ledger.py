@@ -1,0 +1,343 @@
+"""The ledger of the labels that people gave: CSV in git, to which lines are added and in which none is ever changed.
+
+The last line about an image counts, so a correction is one more line, and who said what when stays in the file. An
+append is one write under a lock: several people or processes may append at once, and a crash costs the line that it
+cut at most. What cannot be read is left where it is and said, never repaired: a person's work is not for a program to
+discard.
+"""
+
+import csv
+import fcntl
+import io
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from few_labels.artifacts import UNKNOWN
+from few_labels.errors import InputError
+
+COLUMNS = ["image", "label", "annotator", "round"]
+CANNOT_TELL = ""
+LONGEST_TEXT = 200
+# More than any name of a file; from 128 KiB on the csv module would not read a field again.
+LONGEST_IMAGE_NAME = 65_536
+LARGEST_ROUND = 999_999_999
+# Surrogates stand for bytes that are no text, and cannot be written.
+NO_TEXT = re.compile("[\x00\ud800-\udfff]")
+NO_LINE_OF_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the ledger says, one entry an image: the last line about it.
+
+    Attributes
+    ----------
+    image : list of str
+        Names, each once, in the order in which they were first answered.
+    label : list of str
+        The name of a class as it was written; empty where the annotator cannot tell.
+    annotator : list of str
+    round : list of int
+        0 to 999,999,999.
+    """
+
+    image: list[str]
+    label: list[str]
+    annotator: list[str]
+    round: list[int]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Answers by row and by class.
+
+    Attributes
+    ----------
+    class_names : list of str
+        The known classes at their positions, then those that only the ledger names, sorted.
+    row : ndarray of shape (n_answers,), int64
+        Positions among the names of the images, ascending.
+    label : ndarray of shape (n_answers,), int16
+        Positions in ``class_names``; -1 where the annotator cannot tell.
+    """
+
+    class_names: list[str]
+    row: NDArray[np.int64]
+    label: NDArray[np.int16]
+
+
+def read_ledger(path: Path) -> tuple[Answers, list[str]]:
+    """Read what people answered.
+
+    Parameters
+    ----------
+    path : Path
+        A missing or an empty file holds no answers.
+
+    Returns
+    -------
+    Answers
+    list of str
+        A warning for each line that is not used: where, what was seen, what is allowed.
+
+    Raises
+    ------
+    InputError
+        If the first line does not start with the four columns.
+    """
+    latest: dict[str, tuple[str, str, int]] = {}
+    warnings = []
+    lines = _read_lines(path)
+    n_columns = _count_columns(path, lines[0]) if lines else 0
+    for number, fields, no_record in _split_records(lines, n_columns):
+        if problem := no_record or _find_problem(*fields[: len(COLUMNS)]):
+            seen = lines[number - 1].decode("utf-8", "backslashreplace").rstrip("\r\n")
+            warnings.append(f"{path}, line {number} is not used: {problem}; seen: {_quote(seen)}")
+        else:
+            image, label, annotator, round_ = fields[: len(COLUMNS)]
+            latest[image] = (label, annotator, int(round_))
+    answers = Answers(
+        image=list(latest),
+        label=[label for label, _, _ in latest.values()],
+        annotator=[annotator for _, annotator, _ in latest.values()],
+        round=[round_ for _, _, round_ in latest.values()],
+    )
+    return answers, warnings
+
+
+def append_answer(path: Path, *, image: str, label: str, annotator: str, round: int) -> None:
+    """Add one line to the ledger; when this returns, it is on the disk.
+
+    Parameters
+    ----------
+    path : Path
+        Created with its folder where it is missing.
+    image : str
+        Its name.
+    label : str
+        The name of a class, at most 200 characters without a control character; empty for "cannot tell".
+    annotator : str
+        At most 200 characters without a control character.
+    round : int
+        0 to 999,999,999.
+
+    Raises
+    ------
+    InputError
+        If a value is not allowed, or the file is no ledger.
+    OSError
+        If the line cannot be written, and then none of it stays.
+    """
+    if problem := _find_problem(image, label, annotator, str(round)):
+        raise InputError(f"{path}: no answer can be added: {problem}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Without a buffer, a line is one write, and nothing is left to be written again after an error.
+    with path.open("a+b", buffering=0) as ledger:
+        fcntl.flock(ledger, fcntl.LOCK_EX)
+        size = ledger.seek(0, os.SEEK_END)
+        if size == 0:
+            addition = _to_line(COLUMNS) + _to_line([image, label, annotator, str(round)])
+        else:
+            ledger.seek(0)
+            padding = [""] * (_count_columns(path, ledger.readline()) - len(COLUMNS))
+            addition = _to_line([image, label, annotator, str(round), *padding])
+            ledger.seek(-1, os.SEEK_END)
+            if ledger.read(1) != b"\n":
+                # What a crash cut stays a line of its own, and does not spoil this one.
+                addition = b"\n" + addition
+        _write_whole(ledger, addition, size)
+        os.fsync(ledger.fileno())
+    if size == 0:
+        _sync_folder(path.parent)
+
+
+def resolve(answers: Answers, known_classes: list[str], names: Sequence[str]) -> tuple[Resolved, list[str]]:
+    """Find the rows and the classes that answers are about.
+
+    A label that differs from a class by case or surrounding blanks alone is taken for that class. Among the classes
+    that only the ledger names, the most frequent spelling counts, of equally frequent ones the first.
+
+    Parameters
+    ----------
+    answers : Answers
+    known_classes : list of str
+        Of the data set.
+    names : sequence of str
+        Of the images, by row.
+
+    Returns
+    -------
+    Resolved
+    list of str
+        Warnings, one of each misspelt label, and one of the answers about images that are not there.
+
+    Raises
+    ------
+    InputError
+        If there are more classes than labels can number.
+    """
+    row_of = {name: row for row, name in enumerate(names)}
+    absent = [image for image in answers.image if image not in row_of]
+    warnings = (
+        [f"answers about {len(absent)} images that are not in the data set are not used, the first is {absent[0]!r}"]
+        if absent
+        else []
+    )
+
+    answered = zip(answers.image, answers.label, strict=True)
+    labels = {row_of[image]: label for image, label in answered if image in row_of}
+    spelling = _choose_spellings(list(labels.values()), known_classes)
+    new_classes = sorted(set(spelling.values()) - {CANNOT_TELL} - set(known_classes))
+    class_names = [*known_classes, *new_classes]
+    if len(class_names) > np.iinfo(np.int16).max:
+        raise InputError(f"{len(class_names)} classes, labels number at most {np.iinfo(np.int16).max}")
+    warnings += [
+        f"label {label!r} is taken for class {class_name!r}"
+        for label, class_name in spelling.items()
+        if label != class_name and class_name != CANNOT_TELL
+    ]
+
+    position = {name: position for position, name in reversed(list(enumerate(class_names)))} | {CANNOT_TELL: UNKNOWN}
+    rows = sorted(labels)
+    label = [position[spelling[labels[row]]] for row in rows]
+    return Resolved(class_names, np.array(rows, np.int64), np.array(label, np.int16)), warnings
+
+
+def fold_spelling(label: str) -> str:
+    """Give what labels have in common that differ by case, surrounding blanks or the encoding of accents alone."""
+    return unicodedata.normalize("NFC", label.strip()).casefold()
+
+
+def find_text_problem(text: str) -> str:
+    """Say why a text can be no label and no annotator; empty if it can."""
+    if len(text) > LONGEST_TEXT:
+        return f"{len(text)} characters, allowed are {LONGEST_TEXT}"
+    if NO_LINE_OF_TEXT.search(text):
+        return f"{_quote(text)} holds a line break or another control character, allowed is a line of text"
+    return ""
+
+
+def _choose_spellings(labels: Sequence[str], known_classes: Sequence[str]) -> dict[str, str]:
+    """Give each label the name of its class."""
+    class_of = {CANNOT_TELL: CANNOT_TELL} | {fold_spelling(name): name for name in reversed(known_classes)}
+    # Of spellings counted alike, a counter gives the first one first.
+    for spelling, _ in Counter(label.strip() for label in labels).most_common():
+        class_of.setdefault(fold_spelling(spelling), spelling)
+    known = set(known_classes)
+    return {label: label if label in known else class_of[fold_spelling(label)] for label in labels}
+
+
+def _find_problem(image: str, label: str, annotator: str, round_: str) -> str:
+    if not 0 < len(image) <= LONGEST_IMAGE_NAME:
+        return f"the image's name has {len(image)} characters, allowed are 1 to {LONGEST_IMAGE_NAME}"
+    if NO_TEXT.search(image):
+        return f"the image's name {_quote(image)} holds a NUL or bytes that are no text, allowed is text"
+    if problem := find_text_problem(label):
+        return f"label: {problem}"
+    if problem := find_text_problem(annotator):
+        return f"annotator: {problem}"
+    if not re.fullmatch("[0-9]{1,9}", round_):
+        return f"round {_quote(round_)}, allowed are 0 to {LARGEST_ROUND}"
+    return ""
+
+
+def _read_lines(path: Path) -> list[bytes]:
+    try:
+        with path.open("rb") as ledger:
+            # Whoever appends is waited for: half a line is not a crash then.
+            fcntl.flock(ledger, fcntl.LOCK_SH)
+            return ledger.readlines()
+    except FileNotFoundError:
+        return []
+
+
+def _count_columns(path: Path, header: bytes) -> int:
+    try:
+        # Spreadsheets put a byte order mark in front.
+        columns = next(csv.reader([header.decode("utf-8-sig")], strict=True))
+    except (UnicodeDecodeError, csv.Error):
+        columns = []
+    if columns[: len(COLUMNS)] != COLUMNS:
+        seen = header.decode("utf-8", "backslashreplace").rstrip("\r\n")
+        raise InputError(f"{path}: the first line is {_quote(seen)}, a ledger's starts with {','.join(COLUMNS)}")
+    return len(columns)
+
+
+def _split_records(lines: Sequence[bytes], n_columns: int) -> Iterator[tuple[int, list[str], str]]:
+    """Give each record below the header: the number of its first line, its fields, and why there are none.
+
+    A quoted name may hold line breaks, so a quote that a crash left open seems to go on over all lines after it. An
+    open quote ends, if at all, in the next line with an odd number of quotes; where that makes no record, the first
+    line alone is broken and reading goes on behind it.
+    """
+    odd = [i for i, line in enumerate(lines) if line.count(b'"') % 2]
+    next_odd = dict(pairwise(odd))
+    start = 1
+    while start < len(lines):
+        end = start + 1
+        fields, problem = _parse(lines[start:end], n_columns)
+        if problem and start in next_odd:
+            end_of_quote = next_odd[start] + 1
+            joined, problem_of_joined = _parse(lines[start:end_of_quote], n_columns)
+            if not problem_of_joined:
+                fields, problem, end = joined, "", end_of_quote
+        if fields or problem:
+            yield start + 1, fields, problem
+        start = end
+
+
+def _parse(lines: Sequence[bytes], n_columns: int) -> tuple[list[str], str]:
+    """Give the fields of one record, of which an empty line has none, or say why there are none."""
+    if not lines[-1].endswith(b"\n"):
+        return [], "it does not end, a line ends in a line break"
+    try:
+        records = list(csv.reader([line.decode() for line in lines], strict=True))
+    except UnicodeDecodeError as error:
+        return [], f"it is not UTF-8 ({error.reason})"
+    except csv.Error as error:
+        return [], f"it is not CSV ({error})"
+    if len(records) != 1:
+        return [], f"{len(records)} records, a line is one"
+    if len(records[0]) not in (0, n_columns):
+        return [], f"{len(records[0])} fields, the header has {n_columns}"
+    return records[0], ""
+
+
+def _to_line(fields: Sequence[str]) -> bytes:
+    line = io.StringIO()
+    # The csv module quotes the line breaks that its own line end is made of: both, for names that hold either.
+    csv.writer(line, lineterminator="\r\n").writerow(fields)
+    return line.getvalue().removesuffix("\r\n").encode() + b"\n"
+
+
+def _write_whole(ledger: io.FileIO, addition: bytes, size: int) -> None:
+    try:
+        # A short write means that the disk is filling up; writing the rest says so, or ends well.
+        while addition:
+            addition = addition[ledger.write(addition) :]
+    except OSError as error:
+        ledger.truncate(size)
+        error.filename = ledger.name
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _quote(text: str) -> str:
+    """Show what was seen in one short line that is safe for any terminal."""
+    return ascii(text if len(text) <= 60 else f"{text[:60]}...")

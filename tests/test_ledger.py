@@ -1,0 +1,379 @@
+"""The ledger loses no answer that was acknowledged, and what it cannot read it says and leaves alone."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from few_labels.errors import InputError
+from few_labels.ledger import Answers, append_answer, read_ledger, resolve
+
+PROJECT = Path(__file__).parent.parent
+HEADER = "image,label,annotator,round\n"
+HOSTILE_NAMES = [
+    "a,b.png",
+    'say "cheese".png',
+    '"',
+    '""',
+    "two\nlines.png",
+    "\nfirst.png",
+    "old\rmac\r\n.png",
+    '",\n"x,y,z,1',
+    "=1+1.png",
+    " blanks .png",
+    "NA",
+    "../../etc/passwd",
+    "été/猫 🐈.png",
+    "\x1b[2J.png",
+    "\u202egnp.exe",
+]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Path:
+    return tmp_path / "labels/own.csv"
+
+
+def append(path: Path, image: str = "a.png", label: str = "cat", annotator: str = "ann", round_: int = 1) -> None:
+    append_answer(path, image=image, label=label, annotator=annotator, round=round_)
+
+
+def write(path: Path, content: str | bytes) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def read_labels(path: Path) -> dict[str, str]:
+    answers, _ = read_ledger(path)
+    return dict(zip(answers.image, answers.label, strict=True))
+
+
+def python(script: str, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_what_is_appended_is_read(ledger: Path) -> None:
+    append(ledger, "a.png", "cat", "ann", 1)
+    append(ledger, "b.png", "", "bob", 2)
+    assert read_ledger(ledger) == (Answers(["a.png", "b.png"], ["cat", ""], ["ann", "bob"], [1, 2]), [])
+    assert ledger.read_text() == HEADER + "a.png,cat,ann,1\nb.png,,bob,2\n"
+
+
+def test_the_last_line_about_an_image_counts_and_the_others_stay(ledger: Path) -> None:
+    for label in ["cat", "dog", "", "cow"]:
+        append(ledger, label=label)
+    assert read_labels(ledger) == {"a.png": "cow"}
+    assert ledger.read_text().count("a.png") == 4
+
+
+@pytest.mark.parametrize("content", [None, "", HEADER, HEADER.rstrip()], ids=["missing", "empty", "header", "no end"])
+def test_no_answers_yet(ledger: Path, content: str | None) -> None:
+    if content is not None:
+        write(ledger, content)
+    assert read_ledger(ledger) == (Answers([], [], [], []), [])
+    append(ledger)
+    assert ledger.read_text() == HEADER + "a.png,cat,ann,1\n"
+
+
+@pytest.mark.parametrize(
+    "header", [b"index,label\n", b"image,lab", b"\n", b"a.png,cat,ann,1\n", b"\xff\n", b'"image\n']
+)
+def test_another_header_is_the_users_to_mend(ledger: Path, header: bytes) -> None:
+    content = header + b"a.png,cat,ann,1\n"
+    write(ledger, content)
+    for use in (read_ledger, append):
+        with pytest.raises(
+            InputError, match=r"own\.csv: the first line .* starts with image,label,annotator,round"
+        ) as e:
+            use(ledger)
+        assert "\n" not in str(e.value)
+    assert ledger.read_bytes() == content
+
+
+def test_further_columns_stay_and_are_padded(ledger: Path) -> None:
+    write(ledger, "image,label,annotator,round,when,note\na.png,cat,ann,1,today,blurred\n")
+    append(ledger, "b.png")
+    assert read_labels(ledger) == {"a.png": "cat", "b.png": "cat"}
+    assert ledger.read_text().endswith("today,blurred\nb.png,cat,ann,1,,\n")
+
+
+def test_a_spreadsheet_may_have_written_it(ledger: Path) -> None:
+    write(ledger, "\ufeffimage,label,annotator,round\r\na.png,cat,ann,1\r\n\r\n")
+    append(ledger, "b.png")
+    assert read_labels(ledger) == {"a.png": "cat", "b.png": "cat"}
+    assert read_ledger(ledger)[1] == []
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_a_name_is_read_as_it_was_written(ledger: Path, name: str) -> None:
+    for image in ["before", name, "after"]:
+        append(ledger, image)
+    assert list(read_labels(ledger)) == ["before", name, "after"]
+    assert read_ledger(ledger)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (b"a.png,cat,ann\n", "3 fields, the header has 4"),
+        (b"a.png,cat,ann,1,2\n", "5 fields, the header has 4"),
+        (b"<<<<<<< HEAD\n", "1 fields"),
+        (b"a.png,cat,ann,one\n", "round 'one', allowed are 0 to 999999999"),
+        (b"a.png,cat,ann,\n", "round ''"),
+        (b"a.png,cat,ann,-1\n", "round '-1'"),
+        (b"a.png,cat,ann," + b"9" * 5000 + b"\n", "round '999"),
+        (b"a.png,c\xe9t,ann,1\n", "UTF-8"),
+        (b"a.png,c\0t,ann,1\n", "control character"),
+        (b"a\0png,cat,ann,1\n", "NUL"),
+        (b"\0\0\0\0\n", "1 fields"),
+        (b",cat,ann,1\n", "0 characters"),
+        (b"a.png,c\x1b[2Jt,ann,1\n", "control character"),
+        (b"a.png," + b"c" * 201 + b",ann,1\n", "201 characters, allowed are 200"),
+        (b"a" * 200_000 + b",cat,ann,1\n", "not CSV"),
+        (b'"a,b.png,cat,ann,1\n', "not CSV"),
+        (b'"a"b.png,cat,ann,1\n', "not CSV"),
+        (b"a\rb.png,cat,ann,1\n", "not CSV"),
+    ],
+)
+def test_a_broken_line_is_named_and_the_rest_goes_on(ledger: Path, broken: bytes, said: str) -> None:
+    rest = b'c.png,dog,ann,1\n"d,e.png",cow,ann,1\n"f\ng.png",cow,ann,1\n'
+    content = HEADER.encode() + b"b.png,cat,ann,1\n" + broken + rest
+    write(ledger, content)
+    answers, warnings = read_ledger(ledger)
+    assert answers.image == ["b.png", "c.png", "d,e.png", "f\ng.png"]
+    assert len(warnings) == 1
+    assert f"{ledger}, line 3 is not used" in warnings[0]
+    assert said in warnings[0]
+    assert warnings[0].isprintable()
+    assert len(warnings[0]) < 300 + len(str(ledger))
+    assert ledger.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "tail", [b"b.p", b"b.png,cat,ann,1", b'"b,', b'"b\nc.png"', b'"b\nc.png",cat,ann,1', b"\0\0\0"]
+)
+def test_what_a_crash_cut_stays_and_spoils_nothing(ledger: Path, tail: bytes) -> None:
+    append(ledger)
+    whole = ledger.read_bytes()
+    write(ledger, whole + tail)
+    answers, warnings = read_ledger(ledger)
+    assert answers.image == ["a.png"]
+    assert "line 3 is not used" in warnings[0]
+    for image in ["d.png", "e,f.png", 'g"h.png']:
+        append(ledger, image)
+    assert ledger.read_bytes().startswith(whole + tail + b"\nd.png,cat,ann,1\n")
+    assert {"a.png", "d.png", "e,f.png", 'g"h.png'} <= set(read_labels(ledger))
+
+
+def test_wherever_a_crash_cuts_the_lines_before_and_after_are_read(
+    ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Only the content matters here, and waiting for the disk at each of the lines would take a minute.
+    monkeypatch.setattr("few_labels.ledger.os.fsync", lambda descriptor: None)
+    for image in HOSTILE_NAMES:
+        append(ledger, image)
+    content = ledger.read_bytes()
+    for cut in range(len(HEADER), len(content)):
+        write(ledger, content[:cut])
+        before = set(read_labels(ledger))
+        after = ["x.png", "y,z.png", 'say "x".png', "x\ny.png"]
+        for image in after:
+            append(ledger, image)
+        assert before | set(after) <= set(read_labels(ledger)), content[:cut]
+
+
+def test_many_open_quotes_are_read_in_time(ledger: Path) -> None:
+    write(ledger, HEADER + '"a\n' * 50_000 + "b.png,cat,ann,1\n" * 50_000)
+    start = time.monotonic()
+    answers, _ = read_ledger(ledger)
+    assert answers.image == ["b.png"]
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"image": ""},
+        {"image": "a\0"},
+        {"image": "\udcff.png"},
+        {"image": "a" * 70_000},
+        {"label": "c\nat"},
+        {"label": "\x1b[2J"},
+        {"label": "c\u2028at"},
+        {"label": "c" * 201},
+        {"label": "\udcff"},
+        {"annotator": "a\nnn"},
+        {"round_": -1},
+        {"round_": 10**9},
+    ],
+)
+def test_what_could_not_be_read_again_is_not_written(ledger: Path, wrong: dict) -> None:
+    with pytest.raises(InputError, match="no answer can be added") as error:
+        append(ledger, **wrong)
+    assert str(error.value).isprintable()
+    assert not ledger.exists()
+
+
+APPEND_MANY = """
+import sys
+from pathlib import Path
+from few_labels.ledger import append_answer
+_, path, name, n = sys.argv
+for i in range(int(n)):
+    append_answer(Path(path), image=f"{name},{i}", label="cat", annotator=name, round=1)
+    print(i, flush=True)
+"""
+
+
+def test_processes_append_at_once_and_none_loses_an_answer(ledger: Path) -> None:
+    appending = [python(APPEND_MANY, ledger, name, 200) for name in "abcd"]
+    for process in appending:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+    answers, warnings = read_ledger(ledger)
+    assert warnings == []
+    assert set(answers.image) == {f"{name},{i}" for name in "abcd" for i in range(200)}
+    assert ledger.read_text().count("\n") == 801
+
+
+def test_a_killed_process_keeps_what_it_acknowledged(ledger: Path) -> None:
+    appending = python(APPEND_MANY, ledger, "a", 1_000_000)
+    assert appending.stdout is not None
+    acknowledged = [int(appending.stdout.readline()) for _ in range(50)]
+    appending.send_signal(signal.SIGKILL)
+    acknowledged += [int(line) for line in appending.communicate(timeout=60)[0].split()]
+    append(ledger, "after.png")
+    answers, warnings = read_ledger(ledger)
+    assert len(warnings) <= 1
+    assert {f"a,{i}" for i in acknowledged} | {"after.png"} <= set(answers.image)
+
+
+def test_a_full_disk_is_said_and_leaves_whole_lines(ledger: Path) -> None:
+    append(ledger)
+    whole = ledger.read_bytes()
+    limit = len(whole) + 10
+    script = f"""
+import resource, sys
+from pathlib import Path
+from few_labels.ledger import append_answer
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {resource.RLIM_INFINITY}))
+try:
+    append_answer(Path(sys.argv[1]), image="b.png", label="cat", annotator="ann", round=1)
+except OSError as error:
+    print(error)
+"""
+    said, errors = python(script, ledger).communicate(timeout=60)
+    assert errors == ""
+    assert "too large" in said
+    assert str(ledger) in said
+    assert ledger.read_bytes() == whole
+
+
+def test_a_ledger_that_may_not_be_written_is_said(ledger: Path) -> None:
+    append(ledger)
+    whole = ledger.read_bytes()
+    ledger.parent.chmod(0o755)
+    ledger.chmod(0o444)
+    # Permissions do not hold the superuser back, whom tests in a container run as.
+    script = """
+import os, sys
+from pathlib import Path
+from few_labels.ledger import append_answer, read_ledger
+os.chdir(sys.argv[1])
+print(read_ledger(Path("own.csv"))[0].image)
+if os.geteuid() == 0:
+    os.seteuid(65534)
+append_answer(Path("own.csv"), image="b.png", label="cat", annotator="ann", round=1)
+"""
+    said, errors = python(script, ledger.parent).communicate(timeout=60)
+    assert said == "['a.png']\n"
+    assert "PermissionError" in errors
+    assert "own.csv" in errors
+    assert ledger.read_bytes() == whole
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "labels").touch()
+    with pytest.raises(OSError, match="labels"):
+        append(tmp_path / "labels/own.csv")
+
+
+def answer(**labels: str) -> Answers:
+    return Answers(list(labels), list(labels.values()), ["ann"] * len(labels), [1] * len(labels))
+
+
+def test_answers_get_rows_and_positions() -> None:
+    resolved, warnings = resolve(answer(d="dog", a="ant", c="", b="cat"), ["dog", "cat"], ["a", "b", "c", "d", "e"])
+    assert warnings == []
+    assert resolved.class_names == ["dog", "cat", "ant"]
+    assert (resolved.row.tolist(), resolved.row.dtype) == ([0, 1, 2, 3], np.int64)
+    assert (resolved.label.tolist(), resolved.label.dtype) == ([2, 1, -1, 0], np.int16)
+
+
+def test_nothing_answered_is_nothing_known() -> None:
+    resolved, warnings = resolve(Answers([], [], [], []), [], [])
+    assert (resolved.class_names, resolved.row.tolist(), resolved.label.tolist(), warnings) == ([], [], [], [])
+    assert (resolved.row.dtype, resolved.label.dtype) == (np.int64, np.int16)
+
+
+def test_images_that_are_gone_are_counted_and_their_classes_not_used() -> None:
+    resolved, warnings = resolve(answer(x="yak", a="cat", y="dog"), ["cat"], ["a"])
+    assert (resolved.class_names, resolved.row.tolist()) == (["cat"], [0])
+    assert warnings == ["answers about 2 images that are not in the data set are not used, the first is 'x'"]
+
+
+@pytest.mark.parametrize("spelling", ["Cat", "CAT", " cat", "cat\u00a0", "Cat "])
+def test_a_misspelt_class_is_taken_for_the_known_one(spelling: str) -> None:
+    resolved, warnings = resolve(answer(a=spelling, b=spelling, c="cat"), ["dog", "cat"], ["a", "b", "c"])
+    assert resolved.class_names == ["dog", "cat"]
+    assert resolved.label.tolist() == [1, 1, 1]
+    assert warnings == [f"label {spelling!r} is taken for class 'cat'"]
+
+
+def test_of_new_spellings_the_most_frequent_counts_then_the_first() -> None:
+    resolved, warnings = resolve(answer(a="Yak", b="yak", c="yak ", d="EMU", e="emu"), ["cat"], list("abcde"))
+    assert resolved.class_names == ["cat", "EMU", "yak"]
+    assert resolved.label.tolist() == [2, 2, 2, 1, 1]
+    assert len(warnings) == 3
+
+
+def test_an_accent_is_one_however_it_is_encoded() -> None:
+    resolved, _ = resolve(answer(a="cafe\u0301"), ["caf\u00e9"], ["a"])
+    assert (resolved.class_names, resolved.label.tolist()) == (["caf\u00e9"], [0])
+
+
+def test_classes_that_the_data_set_tells_apart_stay_apart() -> None:
+    resolved, warnings = resolve(answer(a="Cat", b="cat", c="CAT"), ["cat", "Cat"], ["a", "b", "c"])
+    assert resolved.label.tolist() == [1, 0, 0]
+    assert len(warnings) == 1
+
+
+def test_blanks_alone_cannot_tell() -> None:
+    resolved, _ = resolve(answer(a="  "), ["cat"], ["a"])
+    assert resolved.label.tolist() == [-1]
+
+
+def test_more_classes_than_labels_can_number_are_the_users_to_mend() -> None:
+    with pytest.raises(InputError, match="labels number at most 32767"):
+        resolve(answer(a="one more"), [str(i) for i in range(32_767)], ["a"])
+
+
+def test_the_line_is_on_the_disk_when_the_call_returns(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[os.stat_result] = []
+    monkeypatch.setattr("few_labels.ledger.os.fsync", lambda descriptor: synced.append(os.fstat(descriptor)))
+    append(ledger)
+    assert [result.st_ino for result in synced] == [ledger.stat().st_ino, ledger.parent.stat().st_ino]
+    append(ledger)
+    assert len(synced) == 3
