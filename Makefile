@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: repro few-labels study few-labels-study push pull compare pr-report test lint bench lock
+.PHONY: repro few-labels label predict study few-labels-study push pull compare pr-report test lint bench lock
 
 # Run the stages whose inputs changed, and show the metrics.
 repro: .venv/installed
@@ -12,9 +12,23 @@ repro: .venv/installed
 # Run the recipe for few labels, which is these settings of the same pipeline, and keep it as an experiment.
 LABELS ?= 2000
 few-labels: .venv/installed
-	$(BIN)/dvc exp run $$(sed 's/^/--set-param /' few-labels.params) \
-		--set-param select_labels.n_labels=$(LABELS) --set-param n_clusters=$$(($(LABELS) / 4))
+	$(BIN)/python -m tools.recipes few-labels --set select_labels.n_labels=$(LABELS)
 	$(BIN)/dvc metrics show --precision 4
+
+# Ask a person for labels, the most useful images first; then make repro learns from them.
+DATASET ?= $(shell sed -n 's/^  dataset: *\([^ ]*\).*/\1/p' params.yaml)
+DATASET ?= $(shell sed -n 's/^  dataset: *\([^ ]*\).*/\1/p' params.yaml)
+label: .venv/installed
+	$(BIN)/dvc repro --quiet select-labels
+	$(BIN)/python -m app.label --queries data/queries.csv --dataset data/classes.json \
+		--images data/train_images.npy --names data/train_names.csv --ledger labels/$(DATASET).csv
+
+# Classify photos that the pipeline has never seen, a folder or one file, into predictions.csv: make predict IMAGES=~/new
+# By the network, or by logistic regression: MODEL=logreg. Another place for the answers: OUT=elsewhere.csv
+MODEL ?= nn
+predict: .venv/installed
+	@$(if $(IMAGES),,$(error which images? make predict IMAGES=a-folder-or-a-file))$(BIN)/python -m tools.predict \
+		--images "$$IMAGES" --model $(MODEL) $(if $(OUT),--out "$$OUT")
 
 # Run what is missing of the study, and write its tables; the published network's rows too: PUBLISHED_NETWORK=1
 study: .venv/installed

@@ -10,6 +10,7 @@ crash, loses nothing. Undo is one more line as well, because no line of a ledger
 
 import getpass
 import io
+import math
 import shutil
 import subprocess
 import sys
@@ -134,8 +135,9 @@ class Session:
             return Intent.ANSWER, text
         if command:
             return command, CANNOT_TELL
-        if text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= len(self.class_names):
-            return Intent.ANSWER, self.class_names[int(text[:9]) - 1]
+        numbered = {str(number): name for number, name in enumerate(self.class_names, start=1)}
+        if text in numbered:
+            return Intent.ANSWER, numbered[text]
         for name in self.class_names:
             if fold_spelling(name) == fold_spelling(text):
                 return Intent.ANSWER, name
@@ -196,6 +198,9 @@ def main(
         annotator=annotator,
         round=1 + max(answers.round, default=0),
     )
+    if not all_queries:
+        print(f"{queries} asks nothing; a person is asked where select_labels.oracle is person")
+        return
     if not session.queries:
         print(f"all {len(all_queries)} images are answered; now: make repro")
         return
@@ -259,7 +264,7 @@ def talk(session: Session, pixels: NDArray[np.uint8], row_of: dict[str, int], *,
 
 def prompt(query: Query) -> str:
     """Give the line that asks, with the guess where there is one."""
-    sureness = f" ({query.sureness:.0%} sure)" if query.sureness == query.sureness else ""
+    sureness = "" if math.isnan(query.sureness) else f" ({query.sureness:.0%} sure)"
     guess = f", Enter for '{escape(query.guess)}'{sureness}" if query.guess else ""
     return f"class (? for help{guess}): "
 

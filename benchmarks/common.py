@@ -72,11 +72,11 @@ def params() -> dict[str, Any]:
     return yaml.safe_load((PROJECT / "params.yaml").read_text())
 
 
-def load(name: str) -> NDArray[np.uint8]:
+def load(name: str) -> NDArray:
     """Read one of the arrays that the download stage wrote, such as ``train_images``."""
     return np.load(PROJECT / "data" / f"{name}.npy")
 
 
 def load_pixels(part: str) -> NDArray[np.float32]:
-    """Give the images of ``train`` or ``test`` as rows of 784 pixels in 0-1."""
+    """Give the images of ``train`` or ``test`` as rows of pixels in 0-1."""
     return to_pixel_vectors(load(f"{part}_images"))

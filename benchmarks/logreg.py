@@ -12,22 +12,22 @@ from sklearn.multiclass import OneVsRestClassifier
 from benchmarks.common import Measurement, System, load, load_pixels, params
 from few_labels.logistic_regression import train
 
-Fit = Callable[[NDArray[np.float32], NDArray[np.uint8]], ClassifierMixin]
+Fit = Callable[[NDArray[np.float32], NDArray], ClassifierMixin]
 
 
-def ours(X: NDArray[np.float32], y: NDArray[np.uint8]) -> ClassifierMixin:
+def ours(X: NDArray[np.float32], y: NDArray) -> ClassifierMixin:
     """Train as the train-logreg stage does."""
     return train(X, y, **params()["train_logreg"], seed=params()["seed"])
 
 
-def published(X: NDArray[np.float32], y: NDArray[np.uint8]) -> ClassifierMixin:
+def published(X: NDArray[np.float32], y: NDArray) -> ClassifierMixin:
     """Train as the published study did: one against the rest, by SAGA."""
     return OneVsRestClassifier(LogisticRegression(solver="saga", max_iter=5000, random_state=params()["seed"])).fit(
         X, y
     )
 
 
-def scikit_learn(X: NDArray[np.float32], y: NDArray[np.uint8]) -> ClassifierMixin:
+def scikit_learn(X: NDArray[np.float32], y: NDArray) -> ClassifierMixin:
     """Train with scikit-learn's defaults, which are L-BFGS and 100 iterations."""
     return LogisticRegression().fit(X, y)
 

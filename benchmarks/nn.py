@@ -15,6 +15,7 @@ from few_labels.images import to_unit_range
 if TYPE_CHECKING:
     from stages.train_nn import keras
 
+N_CLASSES = 10
 PUBLISHED_ACCURACY = 0.8968
 PUBLISHED_BATCH = 32
 PUBLISHED_EPOCHS = 100
@@ -40,7 +41,12 @@ def fit_ours(max_epochs: int | None = None) -> "keras.Sequential":
         settings = replace(settings, max_epochs=max_epochs)
     with tempfile.TemporaryDirectory() as history:
         return train(
-            to_unit_range(load("train_images")), load("train_labels"), settings, params()["seed"], Path(history)
+            to_unit_range(load("train_images")),
+            load("train_labels"),
+            N_CLASSES,
+            settings,
+            params()["seed"],
+            Path(history),
         )
 
 
@@ -49,7 +55,7 @@ def compile_published(seed: int) -> "keras.Sequential":
     from stages.train_nn import Architecture, Precision, build, keras
 
     keras.utils.set_random_seed(seed)
-    network = build(Architecture.PUBLISHED, Precision.FLOAT32)
+    network = build(Architecture.PUBLISHED, Precision.FLOAT32, load("train_images").shape[1:], N_CLASSES)
     network.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     return network
 

@@ -3,6 +3,7 @@
 What the stage imports, also what it imports in mid-run, is loaded before the clock starts.
 """
 
+import ast
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -17,8 +18,11 @@ def main() -> None:
     _, module, *arguments = sys.argv
     graph = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
     for dependency in graph[module.removeprefix("stages.").replace("_", "-")]["deps"]:
-        if dependency.startswith("stages/"):
-            import_module(f"stages.{Path(dependency).stem}")
+        if dependency.endswith(".py"):
+            import_module(dependency.removesuffix(".py").replace("/", "."))
+            for node in ast.walk(ast.parse(Path(dependency).read_text())):
+                if isinstance(node, ast.ImportFrom) and node.module:
+                    import_module(node.module)
     sys.argv = [module, *arguments]
     start = perf_counter()
     run(import_module(module).main)

@@ -27,7 +27,8 @@ LARGEST_NOISE = 8
 
 def make_images(n_images: int) -> NDArray[np.uint8]:
     """Repeat the training images up to ``n_images``, each with noise of its own."""
-    images = np.resize(load("train_images"), (n_images, 28, 28))
+    originals = load("train_images")
+    images = np.resize(originals, (n_images, *originals.shape[1:]))
     noise = np.random.default_rng(params()["seed"]).integers(0, LARGEST_NOISE, images.shape, np.uint8)
     np.minimum(images, 255 - noise, out=images)
     return np.add(images, noise, out=images)

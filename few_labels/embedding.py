@@ -130,8 +130,8 @@ def fit_patches(
     n_places = min(images.shape[1:3]) - patch_size + 1
     if n_places < n_regions:
         raise InputError(
-            f"patch_size is {patch_size} and n_regions {n_regions}: images of {images.shape[1]} x {images.shape[2]} have "
-            f"{max(n_places, 0)} places for a patch along a side, allowed are as many regions at most"
+            f"patch_size is {patch_size} and n_regions {n_regions}: an image of {images.shape[1]} x {images.shape[2]} "
+            f"has {max(n_places, 0)} places for a patch along a side, allowed are as many regions at most"
         )
     words = learn_words(images, n_words, patch_size, seed)
     described = describe(images, words, n_regions)

@@ -62,7 +62,7 @@ def spread_over_graph(
     -------
     ndarray of shape (n_samples, n_classes), float32
         Shares of the classes, in 0-1, all zero where no label arrives. A share says nothing where labels of one class
-        alone arrive: there it is what arrives, as a part of what a bought image keeps of its own label.
+        alone arrive: there it is what arrives, as a part of what the bought images have on average.
     """
     degree = graph.sum(axis=1)
     scale = sparse.diags_array(1 / np.sqrt(np.maximum(degree, TINY)))
@@ -75,5 +75,5 @@ def spread_over_graph(
     arrived = flow.sum(axis=1, keepdims=True)
     share = flow / np.maximum(arrived, TINY)
     alone = np.count_nonzero(flow, axis=1) == 1
-    share[alone] *= np.minimum(arrived[alone] / np.float32(1 - alpha), 1)
+    share[alone] *= np.minimum(arrived[alone] / arrived[bought.index].mean(), 1)
     return share

@@ -10,77 +10,8 @@ class thresholds and normalised margins, found fewer planted errors among the fe
 what is left is not worth a dependency.
 """
 
-import warnings
-
 import numpy as np
 from numpy.typing import NDArray
-
-# Folds share them, and a few hundred labels cannot place more: 50 to 300 find as many errors.
-N_COMPONENTS = 100
-
-
-def out_of_fold(
-    X: NDArray[np.float32],
-    y: NDArray[np.integer],
-    n_classes: int,
-    *,
-    C: float,
-    max_iter: int,
-    seed: int,
-    n_folds: int = 5,
-    weight: NDArray[np.float32] | None = None,
-) -> NDArray[np.float32]:
-    """Give each sample the probabilities of logistic regression that was not shown the sample's label.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features), float32
-    y : ndarray of shape (n_samples,), integer
-        Classes 0 to ``n_classes - 1``.
-    n_classes : int
-    C : float
-        Inverse of the regularisation strength, greater than 0.
-    max_iter : int
-        L-BFGS iterations at most.
-    seed : int
-        Shuffles the folds.
-    n_folds : int
-        2 or more; fewer are made where no class has that many members.
-    weight : ndarray of shape (n_samples,), float32, or None
-        How much each sample counts in training; None counts all alike.
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_classes), float32, in 0-1
-        A row is all zeros where the other folds cannot judge its label: they have no member of that class, or no second
-        class.
-    """
-    members = np.bincount(y, minlength=n_classes)
-    scores = np.zeros((len(y), n_classes), np.float32)
-    n_folds = min(n_folds, int(members.max(initial=0)))
-    if n_folds < 2:
-        return scores
-
-    # Whoever only imports this module should not wait for scikit-learn.
-    from sklearn.decomposition import PCA
-    from sklearn.model_selection import StratifiedKFold
-
-    from few_labels.logistic_regression import score, train
-
-    # No label goes into the components, so one set serves all folds and tells none of its answers.
-    components = PCA(min(N_COMPONENTS, *X.shape), random_state=seed).fit_transform(X)
-    with warnings.catch_warnings():
-        # A class may well have fewer members than there are folds.
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        folds = list(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(components, y))
-    for shown, held_out in folds:
-        known = np.unique(y[shown])
-        judged = held_out[np.isin(y[held_out], known)]
-        if len(known) > 1 and len(judged):
-            shown_weight = None if weight is None else weight[shown]
-            classifier = train(components[shown], y[shown], weight=shown_weight, C=C, max_iter=max_iter)
-            scores[judged] = score(classifier, components[judged], n_classes)
-    return scores
 
 
 def rank_suspects(

@@ -31,11 +31,13 @@ from typer import Option
 
 from few_labels.artifacts import UNKNOWN, Classes, replacing, save_array, save_classes, save_names
 from few_labels.errors import InputError
-from few_labels.photos import Channels, Photos, prepare, read_photos
+from few_labels.photos import Channels, Photos, match_channels, prepare, read_photos
 from stages import run
 
 CONNECT_AND_READ_SECONDS = (5, 60)
 UNSIGNED_BYTES = 8
+# One image has no neighbour, and no second class to tell it from.
+LEAST_POOL = 2
 PARTS = ("train", "test")
 # The names under which IDX files are looked for in a folder of one's own, images and labels.
 OWN_IDX = {
@@ -144,6 +146,8 @@ def main(
     if (n_kept := parse_limit(limit, len(class_names), len(pool.name), len(test.name))) is not None:
         n_test = round(len(test.name) * n_kept / len(pool.name))
         pool, test = pool.take(balanced_head(pool.label, n_kept)), test.take(balanced_head(test.label, n_test))
+    if len(pool.name) < LEAST_POOL:
+        raise InputError(f"the pool has {len(pool.name)} image, allowed are {LEAST_POOL} or more")
 
     save_array(train_images, pool.images)
     save_array(train_labels, pool.label)
@@ -208,7 +212,7 @@ def read_fetched(described: IdxDescription, source: str, image_size: int, channe
         )
 
     pool = read(files.train_images, files.train_labels, "train")
-    return pool, match_channels(read(files.test_images, files.test_labels, "test"), pool)
+    return pool, read(files.test_images, files.test_labels, "test")
 
 
 def read_own_idx(own: Path, image_size: int, channels: Channels) -> tuple[list[str], Part, Part]:
@@ -229,7 +233,7 @@ def read_own_idx(own: Path, image_size: int, channels: Channels) -> tuple[list[s
     )
     if not len(pool.name):
         raise InputError(f"{own}: no image in {OWN_IDX['train'][0]}")
-    return [str(label) for label in range(n_classes)], pool, match_channels(test, pool)
+    return [str(label) for label in range(n_classes)], pool, test
 
 
 def read_own_photos(own: Path, image_size: int, channels: Channels) -> tuple[list[str], Part, Part, pd.DataFrame]:
@@ -255,7 +259,8 @@ def read_own_photos(own: Path, image_size: int, channels: Channels) -> tuple[lis
     InputError
         If the pool would be empty.
     """
-    photos = [read_photos(own, part, image_size, channels) for part in PARTS]
+    # One colour image makes all of them colour, wherever it is.
+    photos = match_channels(*(read_photos(own, part, image_size, channels) for part in PARTS))
     rejected = pd.concat([part.rejected for part in photos], ignore_index=True)
     if not photos[0].name:
         why = f"; of {len(rejected)} files the first is {rejected['image'][0]}: {rejected['reason'][0]}"
@@ -268,8 +273,7 @@ def read_own_photos(own: Path, image_size: int, channels: Channels) -> tuple[lis
         return Part(part.name, part.images, np.array(labels, np.int16))
 
     pool, test = map(make, photos)
-    # One colour image makes all of them colour, wherever it is.
-    return class_names, match_channels(pool, test), match_channels(test, pool), rejected
+    return class_names, pool, test, rejected
 
 
 def make_idx_part(
@@ -319,15 +323,13 @@ def make_idx_part(
     return Part([f"{part}/{row:05}" for row in range(len(images))], prepared, label)
 
 
-def match_channels(part: Part, other: Part) -> Part:
-    """Give grey images three equal channels where the other part is in colour."""
-    n_channels = max(part.images.shape[-1], other.images.shape[-1])
-    return Part(part.name, np.broadcast_to(part.images, (*part.images.shape[:-1], n_channels)), part.label)
-
-
 def parse_limit(limit: str, n_classes: int, n_pool: int, n_test: int) -> int | None:
-    """Read ``download.limit``: None for every image, or a number that leaves each class in both sets."""
-    lowest = -(-n_classes * n_pool // n_test) if n_test else max(1, n_classes)
+    """Read ``download.limit``: None for every image, or a number that leaves each class in both sets.
+
+    Test images that are fewer than the classes cannot have each of them, and set no limit.
+    """
+    lowest = max(LEAST_POOL, n_classes, -(-n_classes * n_pool // n_test) if n_test >= max(1, n_classes) else 0)
+    lowest = min(lowest, n_pool)
     if limit == "None":
         return None
     if not limit.isdecimal() or not lowest <= int(limit) <= n_pool:

@@ -11,8 +11,7 @@ from typer import Option
 
 from few_labels.artifacts import load_classes, load_features, load_labelled, replacing, save_array
 from few_labels.errors import InputError
-from few_labels.logistic_regression import score, train
-from few_labels.suspects import out_of_fold
+from few_labels.logistic_regression import out_of_fold, score, train
 from stages import run
 
 

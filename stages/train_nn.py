@@ -41,6 +41,8 @@ MAX_RESTARTS = 3
 MIN_STEPS_PER_EPOCH = 16
 N_LOOKED_AT = 1000
 IMAGES_AT_ONCE = 10_000
+# Three convolutions without padding each take two pixels.
+LEAST_SIDE_PUBLISHED = 7
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -185,7 +187,17 @@ def build(
     -------
     keras.Sequential
         From images of that shape in 0-1 to a score for each class.
+
+    Raises
+    ------
+    InputError
+        If the images are too small for the architecture.
     """
+    if architecture is Architecture.PUBLISHED and min(image_shape[:2]) < LEAST_SIDE_PUBLISHED:
+        raise InputError(
+            f"architecture published is for images of {LEAST_SIDE_PUBLISHED} pixels a side or more, "
+            f"these are of {image_shape[0]} x {image_shape[1]}"
+        )
     # Layers are numbered from one in every network, so that a second one of a process is saved like the first.
     keras.utils.clear_session()
     keras.config.set_dtype_policy("mixed_bfloat16" if precision is Precision.BFLOAT16 else "float32")

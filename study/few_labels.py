@@ -1,7 +1,7 @@
 """Run the recipe for few labels as DVC experiments: at several budgets and seeds, and with each ingredient removed.
 
-A run is the pipeline with other settings and nothing else: those of ``few-labels.params``, and what stands below. Its
-metrics go to ``study/few_labels/<variant>/<labels>_<seed>.json``; a run whose metrics are there is not made again.
+A run is the pipeline with other settings and nothing else: those of ``recipes/few-labels.yaml``, and what stands below.
+Its metrics go to ``study/few_labels/<variant>/<labels>_<seed>.json``; a run whose metrics are there is not made again.
 """
 
 import json
@@ -19,10 +19,11 @@ from typer import Option
 
 from few_labels.artifacts import replacing
 from stages import run
+from tools.recipes import ALL_LABELS, at_budget, read_recipe, to_arguments
 
 PROJECT = Path(__file__).parent.parent
 RESULTS = PROJECT / "study" / "few_labels"
-ALL_LABELS = 60_000
+RECIPE = "few-labels"
 SEEDS = {2000: [42, 1, 2, 3, 4], 500: [42, 1, 2], 1000: [42, 1, 2]} | {
     n_labels: [42] for n_labels in (50, 100, 200, 5000, 10_000, 20_000, ALL_LABELS)
 }
@@ -50,7 +51,7 @@ def main(
         result = RESULTS / name / f"{n_labels}_{seed}.json"
         wanted = (not variant or name.removeprefix("without_") in variant) and (not only_seed or seed in only_seed)
         if wanted and not result.exists():
-            settings = read_recipe() | at_budget(n_labels) | {"seed": str(seed)} | changes
+            settings = read_recipe(RECIPE) | at_budget(n_labels) | {"seed": str(seed)} | changes
             with experiment(f"{name}-{n_labels}-{seed}".replace("_", "-"), settings) as revision:
                 metrics = json.loads(dvc.api.read("metrics/metrics.json", repo=str(PROJECT), rev=revision))
             with replacing(result) as temporary:
@@ -67,19 +68,6 @@ def plan_runs() -> list[tuple[str, int, int, dict[str, str]]]:
         for name in names
         for seed in SEEDS[n_labels]
     ]
-
-
-def read_recipe() -> dict[str, str]:
-    """Read the settings that make the pipeline the recipe, a line for each."""
-    lines = (PROJECT / "few-labels.params").read_text().splitlines()
-    return dict(line.split("=") for line in lines)
-
-
-def at_budget(n_labels: int) -> dict[str, str]:
-    """Give the settings for a budget: a quarter goes to representatives, the rest to margins."""
-    if n_labels == ALL_LABELS:
-        return {"select_labels.strategy": "all"}
-    return {"select_labels.n_labels": str(n_labels), "n_clusters": str(n_labels // 4)}
 
 
 @contextmanager
@@ -102,12 +90,11 @@ def experiment(name: str, settings: dict[str, str], *stages: str) -> Iterator[st
     """
     # The temporary copy that DVC makes has no .venv, and dvc.yaml falls back on the active environment.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    changes = [argument for setting in settings.items() for argument in ("--set-param", "=".join(setting))]
 
     def call(*command: str) -> None:
         subprocess.run(["dvc", "exp", *command], cwd=PROJECT, env=os.environ | {"PATH": path}, check=True)
 
-    call("run", "--temp", "--name", name, *changes, *stages)
+    call("run", "--temp", "--name", name, *to_arguments(settings), *stages)
     try:
         yield name
     finally:

@@ -22,7 +22,8 @@ from typer import Option
 
 from few_labels.artifacts import replacing
 from stages import run
-from study.few_labels import PROJECT, RESULTS, SEEDS, at_budget, experiment, read_recipe
+from study.few_labels import PROJECT, RECIPE, RESULTS, SEEDS, experiment
+from tools.recipes import at_budget, read_recipe
 
 N_NEIGHBOURS = 15
 MOST_LABELS = 10_000
@@ -38,7 +39,7 @@ def main(
         result = RESULTS / "peers" / f"{n_labels}_{of_seed}.json"
         if result.exists() or (labels and n_labels not in labels) or (seed and of_seed not in seed):
             continue
-        settings = read_recipe() | at_budget(n_labels) | {"seed": str(of_seed)}
+        settings = read_recipe(RECIPE) | at_budget(n_labels) | {"seed": str(of_seed)}
         with experiment(f"peers-{n_labels}-{of_seed}", settings, "select-labels") as revision:
             X, test = read_array("data/train_embedding.npy", revision), read_array("data/test_embedding.npy", revision)
             actual = read_array("data/test_labels.npy", revision)
@@ -54,7 +55,7 @@ def read_array(path: str, revision: str) -> NDArray:
 
 
 def grade_peers(
-    X: NDArray[np.float32], test: NDArray[np.float32], index: NDArray, label: NDArray, actual: NDArray[np.uint8]
+    X: NDArray[np.float32], test: NDArray[np.float32], index: NDArray, label: NDArray, actual: NDArray[np.integer]
 ) -> dict[str, float]:
     """Give the test accuracy of each method.
 
@@ -63,7 +64,7 @@ def grade_peers(
     X, test : ndarray of shape (n_images, n_features), float32
     index, label : ndarray of shape (n_bought,)
         Bought rows of ``X``, and their classes.
-    actual : ndarray of shape (n_test,), uint8
+    actual : ndarray of shape (n_test,), integer
 
     Returns
     -------

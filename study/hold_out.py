@@ -10,7 +10,8 @@ from few_labels.artifacts import LabelledImages, load_labelled, save_labelled
 from stages import run
 
 SHARE = 0.2
-ANY_NUMBER_OF_IMAGES = np.iinfo(np.int64).max
+# Of images and of classes: whoever bought the labels has checked them.
+ANY_NUMBER = np.iinfo(np.int64).max
 
 
 def main(
@@ -19,9 +20,8 @@ def main(
     kept: Annotated[Path, Option()],
     held_out: Annotated[Path, Option()],
 ) -> None:
-    for destination, part in zip(
-        (kept, held_out), split(load_labelled(bought, ANY_NUMBER_OF_IMAGES), seed), strict=True
-    ):
+    purchase = load_labelled(bought, ANY_NUMBER, ANY_NUMBER)
+    for destination, part in zip((kept, held_out), split(purchase, seed), strict=True):
         save_labelled(destination, part)
 
 

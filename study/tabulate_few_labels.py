@@ -12,9 +12,10 @@ import yaml
 from matplotlib.figure import Figure
 
 from few_labels.artifacts import replacing
-from study.few_labels import ABLATIONS, ALL_LABELS, PROJECT, RESULTS, WITHOUT
+from study.few_labels import ABLATIONS, PROJECT, RESULTS, WITHOUT
 from study.tabulate import finish, half_width
 from tools.pages import format_markdown, write_table
+from tools.recipes import ALL_LABELS
 
 ALL_LABELS_NETWORK = 0.8968
 PEERS = {

@@ -14,26 +14,27 @@ from sklearn.multiclass import OneVsRestClassifier
 from threadpoolctl import threadpool_limits
 from typer import Option
 
-from few_labels.artifacts import load_features, load_labelled, save_array
+from few_labels.artifacts import load_classes, load_features, load_labelled, save_array
 from few_labels.logistic_regression import score
 from stages import run
 
 
 def main(
     features: Annotated[Path, Option()],
+    classes: Annotated[Path, Option()],
     training_set: Annotated[Path, Option()],
     test_features: Annotated[Path, Option()],
     max_iter: Annotated[int, Option(min=1)],
     seed: Annotated[int, Option(min=0, max=2**31 - 1)],
     test_scores: Annotated[Path, Option(help="the probabilities of the classes for each test image")],
 ) -> None:
-    rows = load_features(features)
-    labelled = load_labelled(training_set, n_images=len(rows))
+    rows, n_classes = load_features(features), len(load_classes(classes).class_names)
+    labelled = load_labelled(training_set, len(rows), n_classes)
     classifier = OneVsRestClassifier(LogisticRegression(solver="saga", max_iter=max_iter, random_state=seed))
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         classifier.fit(rows[labelled.index], labelled.label)
-    save_array(test_scores, score(classifier, load_features(test_features)))
+    save_array(test_scores, score(classifier, load_features(test_features), n_classes))
     print(f"the published logistic regression on {len(labelled.index)} images")
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from few_labels.errors import InputError
-from few_labels.images import CLASS_NAMES
-from stages.download import SHA256, balanced_head, fetch, parse_limit, read_idx
-from tests.conftest import Clone, clone_project
+from stages.download import balanced_head, describe, fetch, parse_limit, read_idx
+from tests.conftest import PROJECT, Clone, clone_project
+
+FASHION = describe(PROJECT / "datasets" / "fashion-mnist.yaml")
 
 
 @pytest.fixture
@@ -20,32 +21,32 @@ def folder(idx_folder: Path, tmp_path: Path) -> Path:
 
 
 def test_a_folder_gives_gzipped_and_plain_files(folder: Path) -> None:
-    files = fetch(str(folder))
-    images, labels = read_idx(files["train-images-idx3-ubyte"]), read_idx(files["train-labels-idx1-ubyte"])
+    content = fetch(FASHION, str(folder))
+    images, labels = (read_idx(content[name], name) for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"))
     assert images.shape == (60_000, 28, 28)
-    assert np.bincount(labels).tolist() == [6000] * len(CLASS_NAMES)
+    assert np.bincount(labels).tolist() == [6000] * len(FASHION.class_names)
 
 
 def test_a_download_cut_short_is_named(folder: Path) -> None:
     file = folder / "t10k-images-idx3-ubyte.gz"
     file.write_bytes(file.read_bytes()[:100_000])
     with pytest.raises(InputError, match=r"t10k-images-idx3-ubyte\.gz is damaged or cut short"):
-        fetch(str(folder))
+        fetch(FASHION, str(folder))
 
 
 def test_a_wrong_hash_is_named(folder: Path) -> None:
     file = folder / "train-labels-idx1-ubyte"
     file.write_bytes(file.read_bytes()[:-1] + b"\x00")
     with pytest.raises(
-        InputError, match=rf"train-labels-idx1-ubyte has 60008 bytes .* expected is {SHA256[file.name]}"
+        InputError, match=rf"train-labels-idx1-ubyte has 60008 bytes .* expected is {FASHION.files.train_labels.sha256}"
     ):
-        fetch(str(folder))
+        fetch(FASHION, str(folder))
 
 
 def test_a_missing_file_is_named(folder: Path) -> None:
     (folder / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(InputError, match=r"tried folder .*: no t10k-labels-idx1-ubyte or t10k-labels-idx1-ubyte\.gz"):
-        fetch(str(folder))
+        fetch(FASHION, str(folder))
 
 
 def test_no_source_at_all_says_what_was_tried(tmp_path: Path) -> None:
@@ -53,9 +54,11 @@ def test_no_source_at_all_says_what_was_tried(tmp_path: Path) -> None:
     # Without a network and without apt: proxies that nobody answers, and a PATH with Python alone.
     done = clone.call(
         *("env", "https_proxy=http://127.0.0.1:9", "PATH=/nonexistent", sys.executable),
-        *("-m", "stages.download", "--source", "auto", "--limit", "None"),
-        *("--train-images", "data/a.npy", "--train-labels", "data/b.npy"),
-        *("--test-images", "data/c.npy", "--test-labels", "data/d.npy"),
+        *("-m", "stages.download", "--dataset", "fashion-mnist", "--description", "datasets/fashion-mnist.yaml"),
+        *("--own", "data/own", "--source", "auto", "--limit", "None", "--image-size", "28", "--channels", "auto"),
+        *("--train-images", "data/a.npy", "--train-labels", "data/b.npy", "--train-names", "data/a.csv"),
+        *("--test-images", "data/c.npy", "--test-labels", "data/d.npy", "--test-names", "data/b.csv"),
+        *("--known-classes", "data/e.json", "--rejected", "data/c.csv"),
         check=False,
     )
     assert done.returncode == 2
@@ -70,7 +73,7 @@ def test_no_source_at_all_says_what_was_tried(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("limit", [1000, 1004])
 def test_a_limited_run_stays_balanced(limit: int) -> None:
-    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10, dtype=np.uint8), 600))
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10, dtype=np.int16), 600))
     kept = balanced_head(labels, limit)
     counts = np.bincount(labels[kept])
     assert counts.sum() == limit
@@ -86,9 +89,37 @@ def test_the_test_set_shrinks_in_proportion(small_run: Clone) -> None:
 @pytest.mark.parametrize("limit", ["59", "60001", "-1", "1e3", "null"])
 def test_a_limit_out_of_range_is_refused(limit: str) -> None:
     with pytest.raises(InputError, match=f"limit is {limit}, allowed are null and 60 to 60000"):
-        parse_limit(limit)
+        parse_limit(limit, 10, 60_000, 10_000)
 
 
 def test_an_idx_file_is_read_as_its_header_says() -> None:
     content = bytes([0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3]) + bytes(range(6))
-    assert read_idx(gzip.decompress(gzip.compress(content))).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert read_idx(content, "images").tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "images starts with , an IDX file of unsigned bytes with 000008"),
+        (bytes([0, 0, 13, 1, 0, 0, 0, 1, 0]), "images starts with 00000d01"),
+        (bytes([0, 0, 8, 1, 0, 0, 0, 3, 0]), "images has 9 bytes, its header says 11"),
+    ],
+)
+def test_what_is_no_idx_file_is_named(content: bytes, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read_idx(content, "images")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("format: zip", "format is 'zip', allowed are idx, folder"),
+        ("format: idx\ntitle: t\nclass_names: [a]\nfiles: {train_images: {name: a, sha256: 12}}", "sha256"),
+        ("format: folder\ntitle: t\ncolour: red", "colour: Extra inputs are not permitted"),
+        ("a: [", "not YAML"),
+    ],
+)
+def test_a_bad_description_is_named(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(InputError, match=said):
+        describe(tmp_path / "x.yaml")

@@ -1,6 +1,9 @@
 """The recipe for few labels reaches what it promises, and its tables and pages are those of its runs."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import dvc.api
 import numpy as np
@@ -8,12 +11,15 @@ import pandas as pd
 import pytest
 import yaml
 
+from few_labels.errors import InputError
 from few_labels.images import to_pixel_vectors
 from study import few_labels, tabulate_few_labels
-from study.few_labels import RESULTS, WITHOUT, at_budget, experiment, read_recipe
+from study.few_labels import RECIPE, RESULTS, WITHOUT, experiment
 from study.few_labels_peers import grade_peers
 from tests.conftest import PROJECT, Clone, leaves
+from tools import recipes
 from tools.pages import insert
+from tools.recipes import at_budget, combine, read_recipe
 
 LINES = tabulate_few_labels.list_runs(RESULTS)
 PEERS = tabulate_few_labels.list_peers(RESULTS / "peers")
@@ -64,13 +70,61 @@ def test_a_page_shows_the_runs(page: str, name: str, text: str) -> None:
 
 def test_every_setting_of_the_recipe_is_a_parameter_that_it_changes() -> None:
     default = leaves(yaml.safe_load((PROJECT / "params.yaml").read_text()))
-    recipe = {name: yaml.safe_load(value) for name, value in (read_recipe() | at_budget(500)).items()}
+    recipe = {name: yaml.safe_load(value) for name, value in (read_recipe(RECIPE) | at_budget(500)).items()}
     assert set(recipe) <= set(default)
     assert all(value != default[name] for name, value in recipe.items())
     for name, changes in WITHOUT.items():
         changed = {setting: yaml.safe_load(value) for setting, value in changes.items()}
         assert set(changed) <= set(default), name
         assert all(value != recipe.get(setting, default[setting]) for setting, value in changed.items()), name
+
+
+def test_a_quarter_of_the_budget_goes_to_representatives_unless_it_buys_all() -> None:
+    assert at_budget(2000) == {"select_labels.n_labels": "2000", "n_clusters": "500"}
+    assert at_budget(1)["n_clusters"] == "1"
+    everything = combine(read_recipe(RECIPE), {"select_labels.n_labels": "60000"})
+    assert everything == read_recipe(RECIPE) | at_budget(60_000)
+    assert (everything["select_labels.strategy"], everything["n_clusters"]) == ("all", "500")
+
+
+def test_what_is_chosen_by_hand_stands_at_any_budget() -> None:
+    chosen = {"select_labels.n_labels": "80", "n_clusters": "7"}
+    assert combine({"select_labels.n_labels": "2000", "n_clusters": "500", "seed": "1"}, chosen) == chosen | {
+        "seed": "1"
+    }
+    assert combine({"percentile": "100"}, {"seed": "2"}) == {"percentile": "100", "seed": "2"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("train_nn: {mixup: 0.5, colour: red}", "a.yaml: 'train_nn.colour' is no parameter, .* such as train_nn"),
+        ("train_nn: [mixup]", "a.yaml: 'train_nn' is no parameter"),
+        ("mixup", "a.yaml: holds str"),
+        ("{", "a.yaml: not YAML"),
+    ],
+)
+def test_a_recipe_holds_parameters(content: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "RECIPES", tmp_path)
+    (tmp_path / "a.yaml").write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_recipe("a")
+    with pytest.raises(InputError, match="recipe is 'b', allowed are a"):
+        read_recipe("b")
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("few-labels --set n_labels=500", "--set: 'n_labels' is no parameter"),
+        ("few-labels --set seed", "--set is 'seed', allowed is name=value"),
+        ("few-labels --set select_labels.n_labels=some", "n_labels is 'some', allowed are 1 and more"),
+    ],
+)
+def test_what_is_typed_is_checked_in_one_line(typed: str, message: str, capfd: pytest.CaptureFixture[str]) -> None:
+    command = [sys.executable, "-m", "tools.recipes", *typed.split()]
+    assert subprocess.run(command, cwd=PROJECT, check=False).returncode == 2
+    assert message in capfd.readouterr().err.splitlines()[0]
 
 
 def test_an_experiment_gives_its_outputs_and_leaves_no_trace(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,11 @@ from tests.conftest import PROJECT
 STAGES = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
 MAY_READ_TRAIN_LABELS = {"select-labels", "evaluate"}
 MAY_READ_TEST_LABELS = {"evaluate"}
-# A command line's looks cannot change what a stage computes.
-WITHOUT_EFFECT_ON_RESULTS = {"stages/cli.py", "stages/__init__.py"}
+MAY_READ_ANSWERS = {"select-labels"}
+MAY_READ_AUDIT_LABELS = {"evaluate"}
+# What a command line looks like, and what a mistake is called, cannot change what a stage computes.
+WITHOUT_EFFECT_ON_RESULTS = {"stages/__init__.py", "few_labels/__init__.py", "few_labels/errors.py"}
+CODE = ("stages/", "few_labels/")
 
 
 def outputs(stage: dict) -> set[str]:
@@ -51,17 +54,25 @@ def test_the_stages_are_those_of_the_design() -> None:
 
 def test_labels_reach_only_the_stages_that_may_read_them() -> None:
     readers = {
-        labels: {name for name, stage in STAGES.items() if f"data/{labels}.npy" in stage.get("deps", [])}
-        for labels in ("train_labels", "test_labels")
+        labels: {name for name, stage in STAGES.items() if labels in stage.get("deps", [])}
+        for labels in ("data/train_labels.npy", "data/test_labels.npy", "labels", "data/audit_labels.csv")
     }
-    assert readers == {"train_labels": MAY_READ_TRAIN_LABELS, "test_labels": MAY_READ_TEST_LABELS}
+    assert readers == {
+        "data/train_labels.npy": MAY_READ_TRAIN_LABELS,
+        "data/test_labels.npy": MAY_READ_TEST_LABELS,
+        "labels": MAY_READ_ANSWERS,
+        "data/audit_labels.csv": MAY_READ_AUDIT_LABELS,
+    }
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_command_names_exactly_its_inputs_and_outputs(name: str) -> None:
     stage = STAGES[name]
-    named = set(re.findall(r"(?:data|models|metrics)/[\w./-]+", stage["cmd"]))
-    read = {dep for dep in stage.get("deps", []) if not dep.startswith("stages/")}
+    named = set(re.findall(r"(?:data|models|metrics|datasets)/(?:[\w./-]|\$\{[\w.]+\})+", stage["cmd"]))
+    read = {dep for dep in stage.get("deps", []) if not dep.startswith(CODE)}
+    # The ledger is one file of a folder, in which the first answer makes it.
+    assert ("labels" in read) == ("--ledger labels/${download.dataset}.csv" in stage["cmd"])
+    read -= {"labels"}
     written = outputs(stage)
     folders = {name for name in named if any(out.startswith(f"{name}/") for out in written)}
     assert named - folders == read | {out for out in written if not any(out.startswith(f"{name}/") for name in folders)}
@@ -70,7 +81,7 @@ def test_a_command_names_exactly_its_inputs_and_outputs(name: str) -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_depends_on_the_code_that_can_change_its_result_and_no_other(name: str) -> None:
     needed = imported_modules(f"stages/{name.replace('-', '_')}.py") - WITHOUT_EFFECT_ON_RESULTS
-    assert {dep for dep in STAGES[name]["deps"] if dep.startswith("stages/")} == needed
+    assert {dep for dep in STAGES[name]["deps"] if dep.startswith(CODE)} == needed
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
+from few_labels.ledger import append_answer
 from tests.conftest import PROJECT, Clone, executed, leaves
 
 FROM_KMEANS = {"kmeans", "featurize", "select-labels", "propagate", "train-logreg", "train-nn", "evaluate"}
@@ -19,8 +21,11 @@ RERUNS: list[tuple[str, Any, set[str]]] = [
     ("seed", 7, {"embed"} | FROM_KMEANS),
     ("n_clusters", 60, FROM_KMEANS),
     ("percentile", 50, {"propagate"} | TRAIN_LOGREG | TRAIN_NN),
+    ("download.dataset", "the-same", {"download", "select-labels"}),
     ("download.source", "auto", {"download"}),
     ("download.limit", 900, {"download", "embed"} | FROM_KMEANS),
+    ("download.image_size", 14, {"download", "embed"} | FROM_KMEANS),
+    ("download.channels", "rgb", {"download", "embed"} | FROM_KMEANS),
     ("embed.method", "patches", {"embed"} | FROM_KMEANS),
     ("embed.n_words", 20, {"embed"}),
     ("embed.patch_size", 5, {"embed"}),
@@ -30,14 +35,19 @@ RERUNS: list[tuple[str, Any, set[str]]] = [
     ("kmeans.n_iter_components", 1, FROM_KMEANS),
     ("kmeans.n_iter_pixels", 1, FROM_KMEANS),
     ("featurize.representation", "distances", {"featurize"} | TRAIN_LOGREG),
+    ("select_labels.oracle", "person", {"select-labels"}),
     ("select_labels.strategy", "random", {"select-labels", "propagate"} | TRAIN_LOGREG | TRAIN_NN),
-    ("select_labels.n_labels", 30, {"select-labels"}),
+    ("select_labels.n_labels", 30, {"select-labels", "propagate"} | TRAIN_LOGREG | TRAIN_NN),
+    ("select_labels.n_rounds", 4, {"select-labels"}),
+    ("select_labels.n_queries", 10, {"select-labels"}),
+    ("select_labels.n_audit", 100, {"select-labels", "propagate"} | TRAIN_LOGREG | TRAIN_NN),
     ("propagate.method", "linear", {"propagate"} | TRAIN_LOGREG | TRAIN_NN),
     ("propagate.n_neighbours", 5, {"propagate"}),
     ("propagate.alpha", 0.5, {"propagate"}),
+    ("propagate.n_steps", 5, {"propagate"}),
     ("propagate.weighting", "equal", {"propagate"}),
-    ("train_logreg.C", 1.0, TRAIN_LOGREG),
-    ("train_logreg.max_iter", 5, TRAIN_LOGREG),
+    ("train_logreg.C", 1.0, {"select-labels", "propagate"} | TRAIN_LOGREG),
+    ("train_logreg.max_iter", 5, {"select-labels", "propagate"} | TRAIN_LOGREG),
     ("train_nn.architecture", "published", TRAIN_NN),
     ("train_nn.precision", "bfloat16", TRAIN_NN),
     ("train_nn.batch_size", 8, TRAIN_NN),
@@ -57,10 +67,13 @@ RERUNS_OF_THE_RECIPE: list[tuple[str, Any, set[str]]] = [
     ("embed.n_regions", 2, {"embed"} | FROM_KMEANS),
     ("embed.n_components", 10, {"embed"} | FROM_KMEANS),
     ("select_labels.n_labels", 50, {"select-labels", "propagate"} | TRAIN_LOGREG | TRAIN_NN),
+    ("select_labels.n_rounds", 2, {"select-labels", "propagate"} | TRAIN_LOGREG | TRAIN_NN),
     ("propagate.n_neighbours", 5, {"propagate"} | TRAIN_LOGREG | TRAIN_NN),
     ("propagate.alpha", 0.5, {"propagate"} | TRAIN_LOGREG | TRAIN_NN),
+    ("propagate.n_steps", 5, {"propagate"} | TRAIN_LOGREG | TRAIN_NN),
     ("propagate.weighting", "equal", {"propagate"} | TRAIN_LOGREG | TRAIN_NN),
     ("percentile", 50, {"propagate"} | TRAIN_LOGREG | TRAIN_NN),
+    ("train_logreg.C", 3.0, {"select-labels", "propagate"} | TRAIN_LOGREG | TRAIN_NN),
 ]
 
 
@@ -71,6 +84,11 @@ def test_every_parameter_has_a_row() -> None:
 
 @pytest.mark.parametrize(("name", "value", "stages"), RERUNS, ids=[name for name, _, _ in RERUNS])
 def test_a_change_reruns_what_it_reaches(clone: Clone, name: str, value: Any, stages: set[str]) -> None:
+    if name == "download.dataset":
+        described = (clone.path / "datasets" / "fashion-mnist.yaml").read_text()
+        (clone.path / "datasets" / "the-same.yaml").write_text(described)
+        clone.git("add", "--all")
+        clone.git("commit", "--quiet", "--message", "The same data set under another name")
     before = (clone.path / "params.yaml").read_text()
     clone.set_params({name: value})
     assert set(clone.repro()) == stages
@@ -104,8 +122,19 @@ def test_an_experiment_starts_where_its_parameter_enters(clone: Clone) -> None:
 
 
 def test_a_quick_run_needs_no_more_than_two_settings(clone: Clone) -> None:
-    assert len(executed(clone.sh("dvc exp run -S download.limit=6000 -S n_clusters=200"))) == 9
+    assert len(executed(clone.sh("dvc exp run -S download.limit=6000 -S select_labels.n_labels=200"))) == 9
     assert clone.metrics()["labels"]["bought"] == 200
+
+
+def test_one_more_answer_reruns_what_it_reaches(clone: Clone) -> None:
+    clone.set_params({"select_labels.oracle": "person"})
+    assert clone.repro() == ["select-labels"]
+    queries = pd.read_csv(clone.path / "data" / "queries.csv")
+    append_answer(
+        clone.path / "labels/fashion-mnist.csv", image=queries["image"][0], label="Bag", annotator="A. Tester", round=2
+    )
+    assert set(clone.repro()) == {"select-labels", "propagate"} | TRAIN_LOGREG | TRAIN_NN
+    assert clone.metrics()["labels"]["bought"] == 51
 
 
 def test_nothing_changed_runs_nothing(clone: Clone) -> None:

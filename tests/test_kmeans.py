@@ -9,16 +9,15 @@ from sklearn.cluster import KMeans
 
 from few_labels.artifacts import Clustering
 from few_labels.images import to_pixel_vectors
-from stages.download import read_idx, read_verified
-from stages.kmeans import describe, fit_kmeans
-from tests.conftest import Clone
+from stages.kmeans import describe, fit_kmeans, limit_clusters
+from tests.conftest import Clone, read_images
 
 N_CLUSTERS = 60
 
 
 @pytest.fixture(scope="module")
 def pixels(idx_folder: Path) -> np.ndarray:
-    return to_pixel_vectors(read_idx(read_verified(idx_folder, "train-images-idx3-ubyte"))[:3000])
+    return to_pixel_vectors(read_images(idx_folder)[:3000])
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +53,11 @@ def test_a_representative_is_the_member_nearest_the_centroid(clustering: Cluster
 def test_it_is_as_good_as_scikit_learn_from_one_start(pixels: np.ndarray, kmeans: KMeans) -> None:
     peer = KMeans(N_CLUSTERS, n_init=1, random_state=42).fit(pixels)
     assert kmeans.inertia_ <= 1.01 * peer.inertia_
+
+
+@pytest.mark.parametrize(("n_images", "n_found"), [(60_000, 2000), (8000, 2000), (150, 37), (4, 1), (1, 1)])
+def test_a_small_pool_gets_fewer_clusters(n_images: int, n_found: int) -> None:
+    assert limit_clusters(2000, n_images) == n_found
 
 
 def test_as_many_clusters_as_images(pixels: np.ndarray) -> None:

@@ -118,7 +118,7 @@ MODES: list[tuple[str, Image.Image, str, Any]] = [
     ("cmyk tiff", flat("CMYK", (0, 255, 255, 0)), "tiff", (255, 0, 0)),
     ("16-bit png", Image.fromarray(np.full((SIZE, SIZE), 200 * 257, np.uint16)), "png", 200),
     ("16-bit tiff", Image.fromarray(np.full((SIZE, SIZE), 100 * 257 + 128, np.uint16)), "tiff", 100),
-    ("16-bit big-endian", Image.fromarray(np.full((SIZE, SIZE), 65535, ">u2")), "tiff", 255),
+    ("16-bit big-endian", Image.fromarray(np.full((SIZE, SIZE), 90 * 257, ">u2")), "tiff", 90),
     ("16-bit dark", Image.fromarray(np.full((SIZE, SIZE), 255, np.uint16)), "png", 1),
 ]
 
@@ -180,7 +180,12 @@ def test_exif_turns_a_jpeg_that_is_decoded_at_a_reduced_size(tmp_path: Path) -> 
     assert (image[7:, 3:9] < 15).all()
 
 
-@pytest.mark.parametrize("exif", [b"junk", b"Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x12\0\x03\0\0\0\x01\xff\xff"])
+# A header that is none, one that is cut short, and a resolution that is a letter.
+TURNED_AND = b"Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"
+DAMAGED_EXIF = [b"junk", TURNED_AND, TURNED_AND + b"\x01\x1a\0\x02\0\0\0\x01a\0\0\0\0\0\0\0"]
+
+
+@pytest.mark.parametrize("exif", DAMAGED_EXIF)
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
 def test_damaged_exif_costs_no_picture(tmp_path: Path, suffix: str, exif: bytes) -> None:
     save(tmp_path / f"a.{suffix}", flat("RGB", "white"), exif=exif)
@@ -352,8 +357,10 @@ def test_links(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_a_link_is_read_and_a_part_that_is_one_is_not(tmp_path: Path) -> None:
     save(tmp_path / "data/train/a.png", noise())
+    save(tmp_path / "data/raw/b.png", noise(seed=1))
+    (tmp_path / "data/train/b.png").symlink_to("../raw/b.png")
     (tmp_path / "alias").symlink_to("data")
-    assert read(tmp_path / "alias", "train").name == ["train/a.png"]
+    assert read(tmp_path / "alias", "train").name == ["train/a.png", "train/b.png"]
     (tmp_path / "data/test").symlink_to(tmp_path)
     assert "leads out" in reasons(read(tmp_path / "data", "test"))["test"]
 
@@ -420,12 +427,16 @@ def test_no_damage_ends_the_run(tmp_path: Path, suffix: str) -> None:
 
 
 def test_an_unknown_error_of_a_decoder_costs_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(picture: ImageFile.ImageFile) -> None:
-        raise RuntimeError("two\nlines" if picture.width == 1 else "")
+    failed = []
+
+    def fail_once(picture: ImageFile.ImageFile) -> None:
+        if picture.width not in failed:
+            failed.append(picture.width)
+            raise RuntimeError("two\nlines" if picture.width == 1 else "")
 
     save(tmp_path / "a.png", Image.new("L", (1, 1)))
     save(tmp_path / "b.png", Image.new("L", (2, 2)))
-    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail_once)
     assert reasons(read(tmp_path)) == {"a.png": "two lines", "b.png": "RuntimeError"}
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from few_labels.artifacts import Clustering, LabelledImages
 from few_labels.graph import join_neighbours, spread_over_graph
-from stages.propagate import Method, keep_surest, score_classes, spread_over_clusters
+from stages.propagate import Method, keep_surest, leave_out, score_classes, spread_over_clusters
 
 
 def random_clustering(seed: int, n_images: int = 400, n_clusters: int = 12) -> Clustering:
@@ -56,6 +56,14 @@ def test_it_does_what_the_definition_says(percentile: float, seed: int, strategy
     assert (np.diff(labelled.index) > 0).all()
 
 
+def test_what_is_left_out_is_not_trained_on() -> None:
+    labelled = LabelledImages(np.array([1, 4, 9]), np.array([0, 1, 2], np.uint8), np.array([1, 0.5, 0.2], np.float32))
+    kept = leave_out(labelled, np.array([4, 7]))
+    assert (kept.index.tolist(), kept.label.tolist()) == ([1, 9], [0, 2])
+    assert kept.weight is not None
+    np.testing.assert_allclose(kept.weight, [1, 0.2])
+
+
 def test_percentile_0_leaves_the_bought_labels() -> None:
     bought = buy(np.array([3, 5, 250]), seed=1)
     labelled = spread_over_clusters(random_clustering(0), bought, 0)
@@ -103,6 +111,38 @@ def test_the_graph_joins_each_point_with_its_nearest_ones() -> None:
     assert graph[i, j] == pytest.approx(np.exp(-(distance[i, j] ** 2) / (scale[i] * scale[j])), rel=1e-3)
 
 
+def test_equal_images_are_joined_with_each_other_and_not_with_themselves() -> None:
+    X = np.repeat(np.random.default_rng(0).random((20, 5), np.float32), 6, axis=0)
+    graph = join_neighbours(X, n_neighbours=4)
+    assert graph.diagonal().max() == 0
+    assert (np.diff(graph.indptr) >= 4).all()
+
+
+def test_more_neighbours_than_images_are_all_images() -> None:
+    graph = join_neighbours(np.random.default_rng(0).random((4, 3), np.float32), n_neighbours=15)
+    np.testing.assert_array_equal(graph.toarray() > 0, ~np.eye(4, dtype=bool))
+
+
+def test_an_image_that_no_label_reaches_takes_none() -> None:
+    """Two far islands, and a label on one of them."""
+    X = np.concatenate([np.random.default_rng(0).random((20, 3)), 100 + np.random.default_rng(1).random((20, 3))])
+    bought = LabelledImages(np.array([2, 7]), np.array([1, 3], np.uint8))
+    scores = spread_over_graph(join_neighbours(X.astype(np.float32), 5), bought, n_classes=4, alpha=0.9, n_steps=50)
+    assert (scores[20:] == 0).all()
+    labelled = keep_surest(scores, bought, percentile=100)
+    np.testing.assert_array_equal(labelled.index, np.arange(20))
+    assert set(labelled.label) <= {1, 3}
+
+
+def test_the_only_label_that_arrives_is_trusted_less_the_farther_it_came() -> None:
+    chain = np.arange(30, dtype=np.float32)[:, None] ** 1.01
+    bought = LabelledImages(np.array([0]), np.array([2], np.uint8))
+    share = spread_over_graph(join_neighbours(chain, 2), bought, n_classes=3, alpha=0.9, n_steps=50)[:, 2]
+    assert (np.diff(share) <= 0).all()
+    assert share[5] < 0.5
+    assert share[-1] < 0.01
+
+
 def test_labels_flow_along_the_graph_as_the_closed_form_says() -> None:
     graph = join_neighbours(np.random.default_rng(0).random((200, 3), np.float32), n_neighbours=5)
     bought = buy(np.arange(0, 200, 10), seed=1)
@@ -111,7 +151,7 @@ def test_labels_flow_along_the_graph_as_the_closed_form_says() -> None:
     degree = graph.toarray().sum(axis=1)
     normalised = graph.toarray() / np.sqrt(degree[:, None] * degree)
     expected = np.linalg.solve(np.eye(200) - 0.5 * normalised, start)
-    flowed = spread_over_graph(graph, bought, alpha=0.5)
+    flowed = spread_over_graph(graph, bought, n_classes=10, alpha=0.5, n_steps=50)
     np.testing.assert_allclose(flowed, expected / expected.sum(axis=1, keepdims=True), atol=1e-4)
 
 
@@ -120,7 +160,7 @@ def test_a_label_a_corner_reaches_all_of_it(method: Method, blobs: tuple[np.ndar
     X, corner = blobs
     index = np.arange(0, 2000, 100)
     bought = LabelledImages(index, corner[index])
-    scores = score_classes(method, X, bought, n_neighbours=10, alpha=0.9, seed=0)
+    scores = score_classes(method, X, bought, 10, n_neighbours=10, alpha=0.9, n_steps=50, C=0.3, max_iter=100)
     assert scores.shape == (2000, 10)
     assert (scores >= 0).all()
     assert (scores.sum(axis=1) <= 1 + 1e-5).all()

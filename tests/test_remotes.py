@@ -33,7 +33,7 @@ from tests.servers import (
 )
 from tools.models import load_model
 
-MODELS = ("models/kmeans.joblib", "models/logreg.joblib", "models/nn.keras")
+MODELS = ("models/embedder.joblib", "models/kmeans.joblib", "models/logreg.joblib", "models/nn.keras")
 SERVERS = {"s3": s3_server, "ssh": sftp_server, "ssh-openssh": openssh_server}
 HALF_OF_THE_FILES = 3_000_000  # of the some ten million bytes that a small run pushes
 

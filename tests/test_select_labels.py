@@ -1,59 +1,161 @@
-"""Labels are bought as the strategy says, and none but those are read."""
+"""Labels are bought as the strategy says, none but those asked for are read, and queries go on from what is known."""
 
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from few_labels.artifacts import Clustering
+from few_labels.artifacts import Classes, Clustering, LabelledImages
 from few_labels.errors import InputError
-from stages.select_labels import Strategy, choose, choose_by_margin, draw_contact_sheet
+from few_labels.query import Pool, Strategy, draw_audit, query
+from stages.select_labels import buy_known, draw_contact_sheet, interleave, label_rows, list_queries, parse_n_audit
 from tests.conftest import Clone
 
-REPRESENTATIVE = np.array([30, -1, 4, 17])
+NOTHING = np.empty(0, np.int64)
+NOBODY = LabelledImages(NOTHING, np.empty(0, np.uint8))
 
 
-@pytest.mark.parametrize(
-    ("strategy", "chosen"),
-    [
-        (Strategy.REPRESENTATIVE, [4, 17, 30]),
-        (Strategy.FIRST, [0, 1, 2, 3, 4]),
-        (Strategy.ALL, list(range(40))),
-    ],
-)
-def test_a_strategy_chooses(strategy: Strategy, chosen: list[int]) -> None:
-    assert choose(strategy, REPRESENTATIVE, n_images=40, n_labels=5, seed=0).tolist() == chosen
+@pytest.fixture
+def pool() -> Pool:
+    """Forty images in clusters of 20, 15 and 5; the last cluster is empty."""
+    cluster = np.repeat([0, 1, 2], [20, 15, 5]).astype(np.int32)
+    distance = np.random.default_rng(0).permutation(40).astype(np.float32)
+    representative = np.array(
+        [np.flatnonzero(cluster == c)[np.argmin(distance[cluster == c])] for c in range(3)] + [-1]
+    )
+    X = np.random.default_rng(1).random((40, 4), np.float32)
+    return Pool(40, Clustering(cluster, distance, representative), lambda: X, C=1.0, max_iter=50, seed=0)
+
+
+def test_representatives_come_first_the_largest_cluster_before_the_others(pool: Pool) -> None:
+    assert pool.clustering is not None
+    order = query(Strategy.REPRESENTATIVE, pool, NOBODY, NOTHING, 40)
+    np.testing.assert_array_equal(order[:3], pool.clustering.representative[:3])
+    assert pool.clustering.cluster[order[3:6]].tolist() == [0, 1, 2]
+    assert sorted(order) == list(range(40))
+    for cluster in range(3):
+        distance = pool.clustering.distance_to_centroid[order[pool.clustering.cluster[order] == cluster]]
+        assert (np.diff(distance) > 0).all()
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+def test_no_strategy_asks_twice_or_for_an_audit_image(pool: Pool, strategy: Strategy) -> None:
+    truth = (np.arange(40) % 3).astype(np.int16)
+    asked, known = np.array([5, 17, 33]), NOBODY
+    n_wanted = 40 if strategy is Strategy.ALL else 8
+    while len(rows := query(strategy, pool, known, asked, n_wanted)):
+        assert len(rows) <= n_wanted
+        assert not np.isin(rows, asked).any()
+        assert len(np.unique(rows)) == len(rows)
+        asked = np.concatenate([asked, rows])
+        index = np.setdiff1d(asked, [5, 17, 33])
+        known = label_rows(index, truth[index], 3)
+    assert sorted(asked) == list(range(40))
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+def test_a_budget_is_spent_and_never_exceeded(pool: Pool, strategy: Strategy) -> None:
+    truth = (np.arange(40) % 3).astype(np.int16)
+    bought = buy_known(pool, strategy, truth, 3, n_labels=12, n_rounds=3, audit=np.array([1, 2]))
+    assert len(bought.index) == (38 if strategy is Strategy.ALL else 12)
+    assert not np.isin(bought.index, [1, 2]).any()
+    np.testing.assert_array_equal(bought.label, truth[bought.index])
+    assert len(buy_known(pool, strategy, truth, 3, n_labels=500, n_rounds=3, audit=NOTHING).index) == 40
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+def test_no_strategy_looks_at_a_label_that_it_has_not_bought(pool: Pool, strategy: Strategy) -> None:
+    """With every other label replaced by another class the same labels are bought."""
+    truth = (np.arange(40) % 3).astype(np.int16)
+    bought = buy_known(pool, strategy, truth, 3, n_labels=12, n_rounds=3, audit=NOTHING)
+    nonsense = (truth + 1) % 3
+    nonsense[bought.index] = truth[bought.index]
+    again = buy_known(pool, strategy, nonsense, 3, n_labels=12, n_rounds=3, audit=NOTHING)
+    np.testing.assert_array_equal(again.index, bought.index)
+
+
+def test_an_image_that_nobody_knows_costs_nothing(pool: Pool) -> None:
+    truth = np.where(np.arange(40) % 2, -1, np.arange(40) % 3).astype(np.int16)
+    bought = buy_known(pool, Strategy.REPRESENTATIVE, truth, 3, n_labels=12, n_rounds=3, audit=NOTHING)
+    assert len(bought.index) == 12
+    assert (bought.index % 2 == 0).all()
+    with pytest.raises(InputError, match=r"none of the 40 images asked about has a known label: .* make label"):
+        buy_known(pool, Strategy.RANDOM, np.full(40, -1, np.int16), 3, n_labels=12, n_rounds=3, audit=NOTHING)
+
+
+def test_first_is_first_and_all_is_all(pool: Pool) -> None:
+    assert query(Strategy.FIRST, pool, NOBODY, NOTHING, 5).tolist() == [0, 1, 2, 3, 4]
+    assert query(Strategy.ALL, pool, NOBODY, NOTHING, 5).tolist() == list(range(40))
 
 
 def test_random_is_uniform_without_replacement_and_repeatable() -> None:
-    draws = [choose(Strategy.RANDOM, REPRESENTATIVE, 1000, 100, seed) for seed in range(200)]
-    assert all(len(np.unique(draw)) == 100 for draw in draws)
-    np.testing.assert_array_equal(draws[3], choose(Strategy.RANDOM, REPRESENTATIVE, 1000, 100, seed=3))
+    def draw(seed: int) -> np.ndarray:
+        return query(Strategy.RANDOM, Pool(1000, None, None, 1.0, 1, seed), NOBODY, NOTHING, 100)
+
+    draws = [draw(seed) for seed in range(200)]
+    assert all(len(np.unique(drawn)) == 100 for drawn in draws)
+    np.testing.assert_array_equal(draws[3], draw(3))
     # 20,000 draws over ten tenths of the images: 2,000 each, 5 standard deviations either way.
     tenths = np.bincount(np.concatenate(draws) // 100)
     assert np.abs(tenths - 2000).max() < 5 * np.sqrt(20_000 * 0.1 * 0.9)
 
 
-@pytest.mark.parametrize("strategy", [Strategy.RANDOM, Strategy.FIRST])
-def test_more_labels_than_images_cannot_be_bought(strategy: Strategy) -> None:
-    with pytest.raises(InputError, match="n_labels is 41, allowed are 1 to 40"):
-        choose(strategy, REPRESENTATIVE, n_images=40, n_labels=41, seed=0)
+def test_audit_images_are_a_uniform_draw_that_lasts_while_a_folder_grows() -> None:
+    names = [f"train/{row:05}" for row in range(1000)]
+    draws = [draw_audit(names, 100, seed) for seed in range(200)]
+    tenths = np.bincount(np.concatenate(draws) // 100)
+    assert np.abs(tenths - 2000).max() < 5 * np.sqrt(20_000 * 0.1 * 0.9)
+    grown = draw_audit(names + [f"train/new{row}" for row in range(100)], 100, seed=0)
+    assert len(np.intersect1d(grown, draws[0])) > 80
+    assert len(draw_audit(names, 0, 0)) == 0
 
 
-def test_only_the_bought_rows_of_the_labels_matter(clone: Clone) -> None:
+@pytest.mark.parametrize(("n_images", "n_test", "n_audit"), [(60_000, 10_000, 0), (60_000, 0, 100), (150, 0, 30)])
+def test_the_audit_is_for_those_without_a_test_set(n_images: int, n_test: int, n_audit: int) -> None:
+    assert parse_n_audit("auto", Classes(["a"], [28, 28, 1], n_test), n_images) == n_audit
+
+
+@pytest.mark.parametrize("n_audit", ["40", "-1", "some"])
+def test_an_audit_out_of_range_is_refused(n_audit: str) -> None:
+    with pytest.raises(InputError, match=f"n_audit is {n_audit}, allowed are auto and 0 to 39"):
+        parse_n_audit(n_audit, Classes(["a"], [28, 28, 1], 0), 40)
+
+
+def test_every_fourth_query_is_for_the_audit() -> None:
+    assert interleave(np.arange(7), 100 + np.arange(2)).tolist() == [0, 1, 2, 100, 3, 4, 5, 101, 6]
+    assert interleave(np.arange(1), 100 + np.arange(3)).tolist() == [0, 100, 101, 102]
+    assert interleave(NOTHING, NOTHING).tolist() == []
+
+
+def test_a_query_shows_a_guess_but_not_for_the_audit(pool: Pool) -> None:
+    names = [f"train/{row}.png" for row in range(40)]
+    known = label_rows(np.arange(10), (np.arange(10) % 2).astype(np.int16), 2)
+    table = list_queries(pool, names, ["cat", "dog"], known, np.array([20, 30, 39]), audit=np.array([30]))
+    assert list(table.columns) == ["image", "cluster", "guess", "sureness", "audit"]
+    assert table["image"].tolist() == ["train/20.png", "train/30.png", "train/39.png"]
+    assert table["audit"].tolist() == [False, True, False]
+    assert set(table["guess"][[0, 2]]) <= {"cat", "dog"}
+    assert 0.5 <= float(table["sureness"][0]) <= 1
+    assert (table["guess"][1], table["sureness"][1]) == ("", "")
+    assert (list_queries(pool, names, ["cat"], NOBODY, np.array([20]), NOTHING)["guess"] == "").all()
+
+
+@pytest.mark.parametrize("strategy", ["representative", "random", "first", "margin"])
+def test_the_stage_reads_the_rows_that_it_buys_and_no_others(recipe_run: Clone, tmp_path: Path, strategy: str) -> None:
     """With every other label replaced by nonsense the same labels are bought."""
-    labels = np.load(clone.path / "data" / "train_labels.npy")
-    bought = np.loadtxt(clone.path / "data" / "bought_labels.csv", delimiter=",", skiprows=1, dtype=int)
-    nonsense = np.full_like(labels, 255)
-    nonsense[bought[:, 0]] = labels[bought[:, 0]]
-    np.save(clone.path / "data" / "nonsense.npy", nonsense)
+    clone = recipe_run.copy_to(tmp_path / "clone")
+    clone.set_params({"select_labels.strategy": strategy})
+    clone.dvc("repro", "select-labels")
     before = (clone.path / "data" / "bought_labels.csv").read_bytes()
+    labels = np.load(clone.path / "data" / "train_labels.npy")
+    bought = pd.read_csv(clone.path / "data" / "bought_labels.csv")["index"]
+    nonsense = np.full_like(labels, 99)
+    nonsense[bought] = labels[bought]
+    np.save(clone.path / "data" / "nonsense.npy", nonsense)
 
-    clone.call(
-        *("python", "-m", "stages.select_labels", "--strategy", "representative", "--n_labels", "1", "--seed", "42"),
-        *("--clustering", "data/clustering.npz", "--images", "data/train_images.npy", "--labels", "data/nonsense.npy"),
-        *("--bought", "data/bought_labels.csv", "--contact-sheet", "sheet.png"),
-    )
+    command = clone.lock()["stages"]["select-labels"]["cmd"]
+    clone.call("sh", "-c", command.replace("data/train_labels.npy", "data/nonsense.npy"))
 
     assert (clone.path / "data" / "bought_labels.csv").read_bytes() == before
 
@@ -62,12 +164,14 @@ def test_margins_are_bought_one_a_cluster_where_the_classifier_is_in_doubt() -> 
     """Two classes side by side: all but the representatives are bought near the line between them."""
     random = np.random.default_rng(0)
     X = random.uniform(-1, 1, (2000, 2)).astype(np.float32)
-    labels = (X[:, 0] > 0).astype(np.uint8)
+    labels = (X[:, 0] > 0).astype(np.int16)
     cluster = (10 * np.floor(5 * (X[:, 1] + 1)) + np.floor(5 * (X[:, 0] + 1))).clip(0, 99).astype(np.int32)
     representative = np.array([np.flatnonzero(cluster == c)[0] for c in range(100)])
-    clustering = Clustering(cluster, np.zeros(2000, np.float32), representative)
+    distance = np.ones(2000, np.float32)
+    distance[representative] = 0
+    pool = Pool(2000, Clustering(cluster, distance, representative), lambda: X, C=0.3, max_iter=100, seed=0)
 
-    chosen = choose_by_margin(X, clustering, labels, n_labels=180, seed=0)
+    chosen = buy_known(pool, Strategy.MARGIN, labels, 2, n_labels=180, n_rounds=8, audit=NOTHING).index
 
     assert len(np.unique(chosen)) == 180
     assert (np.diff(chosen) > 0).all()
@@ -76,34 +180,23 @@ def test_margins_are_bought_one_a_cluster_where_the_classifier_is_in_doubt() -> 
     assert np.abs(X[added, 0]).mean() < 0.15
 
 
-@pytest.mark.parametrize("n_labels", [4, 51])
-def test_margins_need_a_budget_for_the_representatives_and_no_more_than_the_images(n_labels: int) -> None:
-    clustering = Clustering(np.arange(50, dtype=np.int32) % 5, np.zeros(50, np.float32), np.arange(5))
-    labels = np.arange(50, dtype=np.uint8) % 2
-    with pytest.raises(InputError, match=f"n_labels is {n_labels}, allowed are 5 to 50"):
-        choose_by_margin(np.random.default_rng(0).random((50, 3), np.float32), clustering, labels, n_labels, seed=0)
-
-
-def test_margins_read_the_bought_rows_of_the_labels_and_no_others(recipe_run: Clone, tmp_path: Path) -> None:
-    clone = recipe_run.copy_to(tmp_path / "clone")
-    labels = np.load(clone.path / "data" / "train_labels.npy")
-    before = (clone.path / "data" / "bought_labels.csv").read_bytes()
-    bought = np.loadtxt(clone.path / "data" / "bought_labels.csv", delimiter=",", skiprows=1, dtype=int)
-    nonsense = np.full_like(labels, 255)
-    nonsense[bought[:, 0]] = labels[bought[:, 0]]
-    np.save(clone.path / "data" / "nonsense.npy", nonsense)
-
-    clone.call(
-        *("python", "-m", "stages.select_labels", "--strategy", "margin", "--n_labels", "60", "--seed", "42"),
-        *("--clustering", "data/clustering.npz", "--embedding", "data/train_embedding.npy"),
-        *("--images", "data/train_images.npy", "--labels", "data/nonsense.npy", "--bought", "data/bought_labels.csv"),
-    )
-
-    assert (clone.path / "data" / "bought_labels.csv").read_bytes() == before
+def test_margins_wait_for_a_second_class(pool: Pool) -> None:
+    known = label_rows(np.arange(40), np.where(np.arange(40) < 30, 0, -1).astype(np.int16), 2)
+    asked = np.union1d(known.index, query(Strategy.REPRESENTATIVE, pool, NOBODY, NOTHING, 3))
+    expected = query(Strategy.REPRESENTATIVE, pool, known, asked, 4)
+    np.testing.assert_array_equal(query(Strategy.MARGIN, pool, known, asked, 4), expected)
 
 
 def test_the_contact_sheet_says_when_it_does_not_show_all() -> None:
     labels = np.zeros(300, np.uint8)
-    sheet = draw_contact_sheet(np.zeros((300, 28, 28), np.uint8), labels)
+    sheet = draw_contact_sheet(np.zeros((300, 28, 28, 1), np.uint8), labels, ["a", "b"])
     assert "at most 250 of a class shown" in sheet.get_suptitle()
-    assert "at most" not in draw_contact_sheet(np.zeros((9, 28, 28), np.uint8), labels[:9]).get_suptitle()
+    assert "at most" not in draw_contact_sheet(np.zeros((9, 28, 28, 3), np.uint8), labels[:9], ["a"]).get_suptitle()
+
+
+def test_the_contact_sheet_shows_the_classes_with_the_most_labels() -> None:
+    labels = np.repeat(np.arange(60, dtype=np.uint8), 2)
+    sheet = draw_contact_sheet(np.zeros((120, 8, 8, 1), np.uint8), labels, [f"class {c}" for c in range(60)])
+    assert "40 of 60 classes shown" in sheet.get_suptitle()
+    assert len(sheet.axes) == 40
+    assert "0 images" in draw_contact_sheet(np.zeros((0, 8, 8, 1), np.uint8), labels[:0], []).get_suptitle()

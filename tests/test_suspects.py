@@ -3,17 +3,20 @@
 import subprocess
 import sys
 import warnings
-from functools import partial
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from few_labels.logistic_regression import train
-from few_labels.suspects import out_of_fold, rank_suspects
+from few_labels.logistic_regression import out_of_fold, train
+from few_labels.suspects import rank_suspects
 
-judge = partial(out_of_fold, C=0.3, max_iter=100)
+
+def judge(
+    X: NDArray[np.float32], y: NDArray[np.uint8], seed: int, weight: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    return out_of_fold(X, y, len(np.bincount(y)), C=0.3, max_iter=100, seed=seed, weight=weight)
 
 
 def digits(n: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -42,7 +45,7 @@ def test_what_only_tells_rows_apart_answers_at_chance() -> None:
     X = np.eye(400, dtype=np.float32)
     y = np.random.default_rng(0).integers(4, size=400).astype(np.uint8)
     assert (train(X, y, C=1e4, max_iter=1000).predict(X) == y).all()
-    scores = out_of_fold(X, y, C=1e4, max_iter=1000, seed=0)
+    scores = out_of_fold(X, y, 10, C=1e4, max_iter=1000, seed=0)
     assert (scores.argmax(axis=1) == y).mean() == pytest.approx(0.25, abs=0.08)
 
 

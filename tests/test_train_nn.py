@@ -10,20 +10,21 @@ from few_labels.errors import InputError
 from few_labels.images import to_unit_range
 from few_labels.tensorflow_setup import keras
 from stages import train_nn
-from stages.download import read_idx, read_verified
 from stages.train_nn import (
     Architecture,
     Precision,
     Schedule,
     Settings,
     build,
+    has_collapsed,
     mix,
     save_reproducibly,
     train_until_alive,
     weigh_classes,
 )
-from tests.conftest import Clone
+from tests.conftest import Clone, read_images, read_labels
 
+FASHION = (28, 28, 1)
 SETTINGS = Settings(
     architecture=Architecture.COMPACT,
     precision=Precision.FLOAT32,
@@ -40,12 +41,12 @@ SETTINGS = Settings(
 
 @pytest.fixture(scope="module")
 def images(idx_folder: Path) -> np.ndarray:
-    return to_unit_range(read_idx(read_verified(idx_folder, "train-images-idx3-ubyte"))[:2000])
+    return to_unit_range(read_images(idx_folder)[:2000])
 
 
 @pytest.fixture(scope="module")
 def labels(idx_folder: Path) -> np.ndarray:
-    return read_idx(read_verified(idx_folder, "train-labels-idx1-ubyte"))[:2000]
+    return read_labels(idx_folder)[:2000]
 
 
 def forward_multiplications(network: keras.Sequential) -> int:
@@ -62,23 +63,24 @@ def forward_multiplications(network: keras.Sequential) -> int:
 @pytest.mark.parametrize("architecture", Architecture)
 def test_a_network_has_seven_layers_and_the_large_one_two_more(architecture: Architecture) -> None:
     n_layers = 9 if architecture is Architecture.LARGE else 7
-    assert len(build(architecture, Precision.FLOAT32).layers) == n_layers
+    assert len(build(architecture, Precision.FLOAT32, FASHION, 10).layers) == n_layers
 
 
 def test_the_published_network_is_the_published_one() -> None:
-    assert build(Architecture.PUBLISHED, Precision.FLOAT32).count_params() == 124_491
+    assert build(Architecture.PUBLISHED, Precision.FLOAT32, FASHION, 10).count_params() == 124_491
 
 
 def test_the_compact_network_costs_at_most_an_eighth() -> None:
     compact, published = (
-        forward_multiplications(build(a, Precision.FLOAT32)) for a in (Architecture.COMPACT, Architecture.PUBLISHED)
+        forward_multiplications(build(a, Precision.FLOAT32, FASHION, 10))
+        for a in (Architecture.COMPACT, Architecture.PUBLISHED)
     )
     assert 8 * compact <= published
 
 
 def test_it_learns_and_keeps_the_best_epoch(images: np.ndarray, labels: np.ndarray, tmp_path: Path) -> None:
     overfitting = replace(SETTINGS, schedule=Schedule.CONSTANT, learning_rate=0.004, max_steps=600)
-    network, restarts = train_until_alive(images, labels, overfitting, seed=1, history=tmp_path)
+    network, restarts = train_until_alive(images, labels, 10, overfitting, seed=1, history=tmp_path)
     assert restarts == 0
     assert network.predict(images, verbose=0).shape == (2000, 10)
     assert (network.predict(images, verbose=0).argmax(axis=1) == labels).mean() > 0.85
@@ -94,12 +96,12 @@ MIXING = replace(SETTINGS, mixup=0.5)
 
 
 def test_mixed_images_have_the_mixture_of_their_targets(images: np.ndarray) -> None:
-    targets = weigh_classes(np.arange(10, dtype=np.uint8), None)
+    targets = weigh_classes(np.arange(10, dtype=np.uint8), 10, None)
     examples = mix(images[:10], targets, alpha=1.0, batch_size=50, seed=1)
     made = [batch for _ in range(20) for batch in examples]
     changed, mixed = (np.concatenate([part.numpy() for part in parts]) for parts in zip(*made, strict=True))
     np.testing.assert_allclose(mixed.sum(axis=1), 1, rtol=1e-6)
-    np.testing.assert_allclose(changed[..., 0], np.tensordot(mixed, images[:10], axes=1), atol=1e-6)
+    np.testing.assert_allclose(changed, np.tensordot(mixed, images[:10], axes=1), atol=1e-6)
     assert ((mixed > 0).sum(axis=1) == 2).any()
 
 
@@ -109,7 +111,7 @@ def test_a_label_counts_as_much_as_its_weight_says(images: np.ndarray, labels: n
     given = np.where(wrong, (labels + 1) % 10, labels).astype(np.uint8)
     weight = np.where(wrong, 0.01, 1).astype(np.float32)
     for name, settings in {"plain": SETTINGS, "mixing": MIXING}.items():
-        network, _ = train_until_alive(images, given, settings, 1, tmp_path / name, weight)
+        network, _ = train_until_alive(images, given, 10, settings, 1, tmp_path / name, weight)
         assert (network.predict(images, verbose=0).argmax(axis=1) == labels).mean() > 0.7
 
 
@@ -118,7 +120,7 @@ def test_a_network_that_keeps_collapsing_is_an_error(images: np.ndarray, labels:
     deadly = replace(SETTINGS, architecture=Architecture.PUBLISHED, learning_rate=1.0, schedule=Schedule.CONSTANT)
     deadly = replace(deadly, max_steps=8, max_epochs=1)
     with pytest.raises(InputError, match="the published network collapsed to one class in 4 attempts"):
-        train_until_alive(images[:256], labels[:256], deadly, seed=1, history=tmp_path)
+        train_until_alive(images[:256], labels[:256], 10, deadly, seed=1, history=tmp_path)
 
 
 def test_a_collapse_starts_again_from_another_seed(
@@ -128,21 +130,42 @@ def test_a_collapse_starts_again_from_another_seed(
     learn, short = train_nn.train, replace(SETTINGS, max_steps=16, max_epochs=1)
 
     def train_badly_twice(*args: object) -> keras.Sequential:
-        seeds.append(args[3])
+        seeds.append(args[4])
         network = learn(*args)  # type: ignore[arg-type]
         if len(seeds) <= 2:
             network.set_weights([np.zeros_like(weights) for weights in network.get_weights()])
         return network
 
     monkeypatch.setattr(train_nn, "train", train_badly_twice)
-    _, restarts = train_until_alive(images[:256], labels[:256], short, seed=1, history=tmp_path)
+    _, restarts = train_until_alive(images[:256], labels[:256], 10, short, seed=1, history=tmp_path)
     assert restarts == 2
     assert len(set(seeds)) == 3
 
 
+def test_a_folder_sorted_by_class_does_not_look_collapsed(images: np.ndarray, labels: np.ndarray) -> None:
+    """The first thousand images are of one class, and the network is right about all of them."""
+    network = build(Architecture.COMPACT, Precision.FLOAT32, FASHION, 2)
+    last = network.layers[-1]
+    last.set_weights([np.zeros_like(weights) for weights in last.get_weights()])
+    bright = np.concatenate([np.zeros((1500, *FASHION)), np.ones((500, *FASHION))]).astype(np.float32)
+    answers = keras.Sequential([keras.Input(FASHION), keras.layers.GlobalMaxPooling2D(), keras.layers.Dense(2)])
+    answers.layers[-1].set_weights([np.array([[-1.0, 1.0]]), np.array([0.5, -0.5])])
+    assert not has_collapsed(answers, bright, seed=0)
+    assert has_collapsed(network, bright, seed=0)
+
+
+@pytest.mark.parametrize(("shape", "n_classes"), [((8, 8, 1), 2), ((64, 64, 3), 200)])
+@pytest.mark.parametrize("architecture", [Architecture.COMPACT, Architecture.LARGE])
+def test_any_shape_and_number_of_classes(
+    architecture: Architecture, shape: tuple[int, int, int], n_classes: int
+) -> None:
+    network = build(architecture, Precision.FLOAT32, shape, n_classes)
+    assert network.predict(np.zeros((2, *shape), np.float32), verbose=0).shape == (2, n_classes)
+
+
 def test_one_class_is_too_few(images: np.ndarray, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="1 class, allowed are 2 or more"):
-        train_until_alive(images[:9], np.full(9, 3, np.uint8), SETTINGS, seed=1, history=tmp_path)
+        train_until_alive(images[:9], np.full(9, 3, np.uint8), 10, SETTINGS, seed=1, history=tmp_path)
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, MIXING], ids=["plain", "mixing"])
@@ -151,7 +174,7 @@ def test_the_same_training_gives_the_same_file(
 ) -> None:
     short = replace(settings, max_steps=32)
     for name in ("one.keras", "other.keras"):
-        network, _ = train_until_alive(images[:512], labels[:512], short, seed=3, history=tmp_path / name[:-6])
+        network, _ = train_until_alive(images[:512], labels[:512], 10, short, seed=3, history=tmp_path / name[:-6])
         save_reproducibly(network, tmp_path / name)
     assert (tmp_path / "one.keras").read_bytes() == (tmp_path / "other.keras").read_bytes()
     loaded = keras.models.load_model(tmp_path / "one.keras")

@@ -1,0 +1,397 @@
+"""Anyone's images, by the real dvc: digits and colour photos, in folders of classes, all together, or as IDX files.
+
+Where no edge of the graph is in question, the stages' command lines run in this process, which spares their imports.
+"""
+
+import hashlib
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+from few_labels.ledger import append_answer
+from stages import run
+from tests.conftest import PROJECT, Clone, clone_project, environment, executed
+from tests.datasets import digits, noise_patterns, tiles, to_idx, write_folder
+
+# Seconds for a whole run.
+SMALL: dict[str, Any] = {
+    "download.dataset": "own",
+    "download.image_size": 8,
+    "n_clusters": 50,
+    "kmeans.n_components": 16,
+    "train_nn.precision": "float32",
+    "train_nn.max_steps": 60,
+}
+PERSON = {"select_labels.oracle": "person"}
+LEARNING = {"propagate", "train-logreg", "train-nn", "evaluate"}
+METRICS = {"labels", "propagation", "logreg", "nn", "audit", "calibration"}
+
+
+def start(path: Path, changes: dict[str, Any]) -> Clone:
+    """Make a project with other settings, in which nobody has answered anything."""
+    clone = clone_project(path)
+    for ledger in (path / "labels").glob("*.csv"):
+        ledger.write_text("")
+    clone.set_params(changes)
+    return clone
+
+
+def read(clone: Clone, table: str) -> pd.DataFrame:
+    return pd.read_csv(clone.path / "data" / table, keep_default_na=False)
+
+
+def answer(clone: Clone, images: Iterable[str], truth: dict[str, str], round: int = 1) -> None:
+    for image in images:
+        append_answer(clone.path / "labels/own.csv", image=image, label=truth[image], annotator="A", round=round)
+
+
+def said_by(stage: str, output: str) -> list[str]:
+    """Give the lines of one stage, and see that there is nothing that only a programmer understands."""
+    assert "Traceback" not in output
+    assert "Warning" not in output
+    return [line for line in output.splitlines() if line.startswith(f"{stage}: ")]
+
+
+def is_drawn(picture: Path) -> bool:
+    """Tell whether a picture has anything in it, and is of a size that a person can look at."""
+    with Image.open(picture) as opened:
+        return max(opened.size) < 4000 and len(np.unique(np.asarray(opened.convert("L")))) > 10
+
+
+def run_stages(folder: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the command lines of all stages in this process, on images in ``folder/data/own``."""
+    params = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    for name, value in changes.items():
+        *groups, key = name.split(".")
+        group = params
+        for step in groups:
+            group = group[step]
+        group[key] = value
+
+    def substitute(match: re.Match[str]) -> str:
+        value = params
+        for step in match[1].split("."):
+            value = value[step]
+        return " ".join(f"--{key} {one}" for key, one in value.items()) if isinstance(value, dict) else str(value)
+
+    (folder / "datasets").symlink_to(PROJECT / "datasets")
+    monkeypatch.chdir(folder)
+    for stage in yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"].values():
+        command = re.sub(r"\$\{([\w.]+)\}", substitute, stage["cmd"].removeprefix("${python} -m "))
+        module, *arguments = shlex.split(command)
+        monkeypatch.setattr(sys, "argv", [module.removeprefix("stages."), *arguments])
+        run(importlib.import_module(module).main)
+
+
+def load(folder: Path, name: str) -> NDArray[np.generic]:
+    return np.load(folder / "data" / name)
+
+
+def test_folders_of_classes_need_no_person(tmp_path: Path) -> None:
+    clone = start(tmp_path / "clone", SMALL | {"select_labels.n_labels": 150, "train_nn.max_steps": 300})
+    truth = write_folder(clone.path / "data/own", "train", *digits(slice(1200)))
+    write_folder(clone.path / "data/own", "test", *digits(slice(1200, None)))
+    clone.repro()
+
+    metrics = clone.metrics()
+    assert metrics.keys() == METRICS
+    assert metrics["labels"]["bought"] == 150
+    assert metrics["labels"]["trained_on"] > 200
+    assert metrics["propagation"]["accuracy"] > 0.8
+    assert metrics["logreg"].keys() == {"accuracy", "macro_f1"}
+    assert metrics["logreg"]["accuracy"] > 0.8
+    assert metrics["nn"].keys() == {"accuracy", "macro_f1", "restarts"}
+    assert metrics["nn"]["accuracy"] > 0.8
+    # Who has a test set pays for no audit.
+    assert metrics["audit"]["n"] == 0
+    assert clone.sh("dvc metrics show").count("data/own") == 0
+
+    bought, answers = read(clone, "bought_labels.csv"), read(clone, "pool_labels.csv")
+    assert (bought["class"].astype(str) == bought["image"].map(truth)).all()
+    assert (answers["label"].astype(str) == answers["image"].map(truth)).mean() > 0.8
+
+
+def test_a_person_labels_a_flat_folder(tmp_path: Path) -> None:
+    clone = start(tmp_path / "clone", SMALL | PERSON | {"percentile": 100, "train_nn.max_steps": 200})
+    truth = write_folder(clone.path / "data/own", "train", *digits(slice(600)), flat=True)
+
+    said = clone.sh("make repro", check=False)
+    [line] = said_by("propagate", said)
+    assert "make label" in line
+    queries = read(clone, "queries.csv")
+    assert len(queries) == 100
+    assert set(queries["guess"]) == {""}
+    assert [place % 4 == 3 for place in range(100)] == (queries["audit"].astype(str) == "True").tolist()
+
+    # The nines are left for the second round, and are a new class then.
+    first = [image for image in queries["image"] if truth[image] != "9"]
+    answer(clone, first, truth)
+    assert set(executed(clone.sh("make repro"))) == {"select-labels"} | LEARNING
+    check_round(clone, truth, first)
+    assert read(clone, "classes.json").empty is False
+    assert "9" not in read_class_names(clone)
+
+    queries = read(clone, "queries.csv")
+    assert len(queries) == 100
+    assert not set(queries["image"]) & set(first)
+    is_audit = queries["audit"].astype(str) == "True"
+    assert (queries["guess"][is_audit] == "").all()
+    right = queries["guess"][~is_audit].astype(str) == queries["image"][~is_audit].map(truth)
+    assert right.mean() > 0.5
+
+    second = queries["image"].tolist()
+    answer(clone, second, truth, round=2)
+    ran = executed(clone.sh("make repro"))
+    assert set(ran) == {"select-labels"} | LEARNING
+    assert read_class_names(clone) == [str(digit) for digit in range(10)]
+    check_round(clone, truth, first + second)
+    answers = read(clone, "pool_labels.csv")
+    assert (answers["label"].astype(str) == answers["image"].map(truth)).mean() > 0.85
+    assert not set(read(clone, "queries.csv")["image"]) & {*first, *second}
+    assert executed(clone.sh("make repro")) == []
+
+
+def read_class_names(clone: Clone) -> list[str]:
+    return yaml.safe_load((clone.path / "data/classes.json").read_text())["class_names"]
+
+
+def check_round(clone: Clone, truth: dict[str, str], answered: list[str]) -> None:
+    """See that what was answered is used as it was given, and that nothing is missing from the answer for the pool."""
+    metrics = clone.metrics()
+    assert metrics["logreg"]["accuracy"] is metrics["nn"]["accuracy"] is metrics["propagation"]["accuracy"] is None
+    audit = metrics["audit"]
+    assert 0 <= audit["low"] < audit["accuracy"] < audit["high"] <= 1
+    audit_images, audited = read(clone, "audit_images.csv"), read(clone, "audit_labels.csv")
+    assert len(audit_images) == 100
+    assert audit["n"] == len(audited) == len(set(audit_images["image"]) & set(answered))
+    bought = read(clone, "bought_labels.csv")
+    assert sorted([*bought["image"], *audited["image"]]) == sorted(answered)
+    assert metrics["labels"]["bought"] == len(bought)
+
+    training = read(clone, "training_set.csv")
+    # All of the pool but what is there to grade: a cluster without an answer excepted.
+    assert 400 < len(training) <= 500
+    assert not set(training["index"]) & set(audit_images["index"])
+
+    pool = read(clone, "pool_labels.csv")
+    assert pool["image"].tolist() == sorted(truth)
+    assert set(pool["label"].astype(str)) <= set(read_class_names(clone))
+    assert set(pool["source"]) == {"bought", "spread", "network"}
+    given = pool[pool["source"] == "bought"]
+    assert given["image"].tolist() == sorted(answered)
+    assert (given["label"].astype(str) == given["image"].map(truth)).all()
+    assert set(given["confidence"]) == {1.0}
+
+
+def test_a_first_run_needs_no_tuning(tmp_path: Path) -> None:
+    clone = start(tmp_path / "clone", {"download.dataset": "own"} | PERSON)
+    images, names = tiles(56)
+    truth = write_folder(clone.path / "data/own", "train", images[:150], names[:150], flat=True)
+
+    clone.sh("dvc repro select-labels")
+    asked = read(clone, "queries.csv")["image"].tolist()[:40]
+    # As a person types: a new name is confirmed once; then names and numbers.
+    numbers: dict[str, str] = {}
+    typed = []
+    for image in asked:
+        if truth[image] in numbers:
+            typed.append(numbers[truth[image]])
+        else:
+            typed += [truth[image], "y"]
+            numbers[truth[image]] = str(len(numbers) + 1)
+    labelled = subprocess.run(
+        ["make", f"BIN={Path(sys.executable).parent}", "--old-file=.venv/installed", "label"],
+        cwd=clone.path,
+        env=environment(),
+        input="\n".join([*typed, "q"]) + "\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert labelled.returncode == 0, labelled.stderr
+    assert "40 answered" in labelled.stdout
+
+    clone.sh("make repro")
+    assert load(clone.path, "train_images.npy").shape == (150, 28, 28, 3)
+    assert read_class_names(clone) == ["china", "flower"]
+    metrics = clone.metrics()
+    assert metrics["audit"]["n"] == 10
+    assert metrics["labels"]["bought"] == 30
+    answers = read(clone, "pool_labels.csv")
+    assert (answers["label"] == answers["image"].map(truth)).mean() > 0.8
+
+
+def test_colour_by_every_other_method(tmp_path: Path) -> None:
+    changes = {
+        "download.image_size": 16,
+        "embed.method": "patches",
+        "embed.patch_size": 5,
+        "embed.n_words": 30,
+        "featurize.representation": "distances",
+        "propagate.method": "graph-and-linear",
+        "percentile": 100,
+        "select_labels.n_labels": 50,
+        "train_nn.max_steps": 200,
+    }
+    clone = start(tmp_path / "clone", SMALL | changes)
+    images, names = tiles(32)
+    write_folder(clone.path / "data/own", "train", images[::2], names[::2])
+    write_folder(clone.path / "data/own", "test", images[1::2], names[1::2])
+    clone.repro()
+
+    assert load(clone.path, "train_images.npy").shape == (260, 16, 16, 3)
+    assert load(clone.path, "test_images.npy").shape == (260, 16, 16, 3)
+    # One distance for each cluster.
+    assert load(clone.path, "train_features.npy").shape == load(clone.path, "test_features.npy").shape == (260, 50)
+    assert read_class_names(clone) == ["china", "flower"]
+    metrics = clone.metrics()
+    assert metrics["propagation"]["accuracy"] > 0.8
+    assert metrics["logreg"]["accuracy"] > 0.8
+    assert metrics["nn"]["accuracy"] > 0.8
+    pictures = list((clone.path / "metrics/plots").rglob("*.png"))
+    assert len(pictures) == 9
+    assert all(map(is_drawn, pictures))
+
+
+def test_two_hundred_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = noise_patterns(200, 1000, 8)
+    write_folder(tmp_path / "data/own", "train", images[:800], [f"the pattern of number {n:03}" for n in labels[:800]])
+    write_folder(tmp_path / "data/own", "test", images[800:], [f"the pattern of number {n:03}" for n in labels[800:]])
+    run_stages(tmp_path, SMALL | {"n_clusters": 200, "select_labels.n_labels": 400, "percentile": 100}, monkeypatch)
+
+    metrics = yaml.safe_load((tmp_path / "metrics/metrics.json").read_text())
+    assert metrics["logreg"]["accuracy"] > 0.8
+    assert len(pd.read_csv(tmp_path / "metrics/plots/evaluation/nn_class_accuracy.csv")) == 200
+    pictures = list((tmp_path / "metrics/plots").rglob("*.png"))
+    assert len(pictures) == 9
+    assert all(map(is_drawn, pictures))
+
+
+@pytest.mark.parametrize("n_images", [5, 20])
+def test_a_handful_of_images_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_images: int) -> None:
+    images, labels = digits()
+    some = np.flatnonzero(labels < 2)[:n_images]
+    write_folder(tmp_path / "data/own", "train", images[some], labels[some])
+    run_stages(tmp_path, {"download.dataset": "own", "train_nn.precision": "float32"}, monkeypatch)
+    assert len(pd.read_csv(tmp_path / "data/pool_labels.csv")) == n_images
+
+
+def test_a_slip_in_the_ledger_costs_its_line_alone(tmp_path: Path) -> None:
+    clone = start(tmp_path / "clone", SMALL | PERSON)
+    write_folder(clone.path / "data/own", "train", *digits(slice(30)), flat=True)
+    (clone.path / "labels/own.csv").write_text(
+        "image,label,annotator,round\n"
+        "train/00000.png,Zero,A,1\n"
+        "train/00010.png,Zero,A,1\n"
+        "train/00020.png,zero,A,1\n"
+        "train/00001.png,One,A,1\n"
+        "train/gone.png,One,A,1\n"
+        "train/00002.png;Two;A;1\n"
+        "train/00003.png,,A,1\n"
+        "train/00011.png,Zero,A,1\n"
+        "train/00011.png,One,A,2\n"
+    )
+    lines = said_by("select-labels", clone.dvc("repro", "select-labels"))
+    broken, misspelt, gone = sorted(lines)[2], sorted(lines)[1], sorted(lines)[0]
+    assert len(lines) == 3
+    assert "'zero' is taken for class 'Zero'" in misspelt
+    assert "train/gone.png" in gone
+    assert "labels/own.csv, line 7 is not used" in broken
+
+    bought, audited, queries = (read(clone, f"{what}.csv") for what in ("bought_labels", "audit_labels", "queries"))
+    answers = pd.concat([bought, audited]).set_index("image")["class"].to_dict()
+    assert answers == {f"train/000{row}.png": "Zero" for row in ("00", "10", "20")} | {
+        f"train/000{row}.png": "One" for row in ("01", "11")
+    }
+    # Who cannot tell is not asked again; what was not read is.
+    assert not {*answers, "train/00003.png"} & set(queries["image"])
+    assert "train/00002.png" in set(queries["image"])
+
+
+def test_junk_among_photos_is_listed(tmp_path: Path) -> None:
+    clone = start(tmp_path / "clone", SMALL)
+    own = clone.path / "data/own"
+    write_folder(own, "train", *digits(slice(20)), flat=True)
+    (own / "train/notes.txt").write_text("not a photo")
+    (own / "train/cut.png").write_bytes((own / "train/00000.png").read_bytes()[:60])
+    (own / "train/twin.png").write_bytes((own / "train/00001.png").read_bytes())
+    said = clone.dvc("repro", "download")
+    [line] = [line for line in said.splitlines() if "rejected.csv" in line]
+    assert line.startswith("3 files are not used")
+    rejected = read(clone, "rejected.csv")
+    assert rejected["image"].tolist() == ["train/cut.png", "train/notes.txt", "train/twin.png"]
+    assert "not an image" in rejected["reason"][1]
+    assert "00001.png" in rejected["reason"][2]
+    assert len(read(clone, "train_names.csv")) == 20
+
+    for photo in own.glob("train/[0-9t]*.png"):
+        photo.unlink()
+    done = clone.call("dvc", "repro", "download", check=False)
+    assert done.returncode != 0
+    [line] = said_by("download", done.stdout)
+    assert "data/own/train has no usable image" in line
+    assert "of 2 files" in line
+
+
+def test_idx_files_of_ones_own_may_lack_labels_and_a_test_set(tmp_path: Path) -> None:
+    clone = start(tmp_path / "clone", SMALL)
+    images, labels = digits(slice(100))
+    images_file, labels_file = (
+        clone.path / "data/own" / name for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+    )
+    images_file.write_bytes(to_idx(images))
+    labels_file.write_bytes(to_idx(labels))
+    clone.dvc("repro", "download")
+    np.testing.assert_array_equal(load(clone.path, "train_images.npy")[..., 0], images)
+    np.testing.assert_array_equal(load(clone.path, "train_labels.npy"), labels)
+    assert load(clone.path, "test_images.npy").shape == (0, 8, 8, 1)
+
+    labels_file.unlink()
+    clone.dvc("repro", "download")
+    np.testing.assert_array_equal(load(clone.path, "train_labels.npy"), np.full(100, -1))
+    known = yaml.safe_load((clone.path / "data/known_classes.json").read_text())
+    assert known == {"class_names": [], "image_shape": [8, 8, 1], "n_labelled_test_images": 0}
+
+
+def test_a_further_data_set_is_one_more_file(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (images, labels), (test_images, test_labels) = digits(slice(1500)), digits(slice(1500, None))
+    files = {}
+    for part, array in (
+        ("train_images", images),
+        ("train_labels", labels),
+        ("test_images", test_images),
+        ("test_labels", test_labels),
+    ):
+        content = to_idx(array)
+        (source / part).write_bytes(content)
+        files[part] = {"name": part, "sha256": hashlib.sha256(content).hexdigest()}
+    clone = start(tmp_path / "clone", SMALL | {"download.dataset": "digits", "download.source": str(source)})
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    description = {"title": "Digits", "format": "idx", "class_names": names, "files": files}
+    (clone.path / "datasets/digits.yaml").write_text(yaml.safe_dump(description))
+    clone.dvc("repro", "select-labels")
+    np.testing.assert_array_equal(load(clone.path, "train_images.npy")[..., 0], images)
+    np.testing.assert_array_equal(load(clone.path, "test_labels.npy"), test_labels)
+    bought = read(clone, "bought_labels.csv")
+    assert bought["class"].tolist() == [names[labels[row]] for row in bought["index"]]
+
+    (source / "test_labels").write_bytes(to_idx(test_labels[::-1].copy()))
+    clone.set_params({"download.limit": 1000})
+    done = clone.call("dvc", "repro", "download", check=False)
+    [line] = said_by("download", done.stdout)
+    assert "Digits was not found" in line
+    assert f"expected is {files['test_labels']['sha256']}" in line

@@ -1,0 +1,234 @@
+"""Classify image files that the pipeline has never seen, by what it trained.
+
+All that lies between a file and its answer was saved by the stages: the shape of an image and the names of the classes,
+what embeds an image and what makes features of that, the classifier, and how far its probabilities hold. The files are
+read as ``download`` reads photos, so the same file gives the same image here and there, and the same answer.
+"""
+
+import json
+import shutil
+import tempfile
+from contextlib import ExitStack
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from typer import Option
+
+from few_labels.artifacts import Classes, replacing
+from few_labels.calibration import apply_temperature
+from few_labels.errors import InputError
+from few_labels.photos import Channels, Photos, read_photos
+from few_labels.sheets import draw_sheet
+from stages import run
+from tools.models import deserialize, read_locked
+
+CLASSES = "data/classes.json"
+NETWORK = "models/nn.keras"
+CALIBRATION = "models/nn_calibration.json"
+EMBEDDER = "models/embedder.joblib"
+FEATURES = "models/features.json"
+KMEANS = "models/kmeans.joblib"
+LOGREG = "models/logreg.joblib"
+
+N_SHOWN = 60
+UNSURE = 0.5
+# How read_photos starts its reason to leave a file out whose bytes another file has as well.
+SAME_BYTES = "same bytes as "
+
+
+class Model(StrEnum):
+    """Which classifier answers: the network, or logistic regression."""
+
+    NN = "nn"
+    LOGREG = "logreg"
+
+
+# What each classifier is made of, in the order in which its function below takes it.
+PARTS = {Model.NN: [NETWORK, CALIBRATION], Model.LOGREG: [EMBEDDER, FEATURES, KMEANS, LOGREG]}
+
+
+def main(
+    images: Annotated[Path, Option(help="a folder of image files, or one such file")],
+    out: Annotated[Path, Option(help="CSV: the answers; a picture and what is rejected go beside it")] = Path(
+        "predictions.csv"
+    ),
+    model: Annotated[Model, Option()] = Model.NN,
+    project: Annotated[Path, Option(help="the folder of dvc.lock")] = Path(),
+) -> None:
+    images, out = images.expanduser(), out.expanduser()
+    sheet, rejected = out.with_suffix(".png"), out.with_name(f"{out.stem}_rejected.csv")
+    if out.suffix != ".csv":
+        raise InputError(f"out is {out}, allowed is a name that ends in .csv")
+    # There they would be taken for images next time, or overwrite one now.
+    for output in (out, sheet, rejected):
+        if output.resolve().is_relative_to(images.resolve()):
+            raise InputError(f"{output} would be among the images of {images}: choose a place for it with --out")
+
+    # All are checked before one is executed, and before any photo is read.
+    described, *parts = read_locked([CLASSES, *PARTS[model]], project)
+    classes = Classes(**json.loads(described))
+    photos = read_images(images, classes.image_shape)
+    row, refused = find_rows(photos)
+    if not row:
+        why = [
+            f"; of {len(refused)} files the first is {name}: {reason}" for name, reason in refused.head(1).to_numpy()
+        ]
+        raise InputError(f"{images} has no usable image{''.join(why)}")
+
+    score = score_by_network if model is Model.NN else score_by_logreg
+    scores = score(photos.images, len(classes.class_names), *parts)
+    label = np.array(classes.class_names, object)[scores.argmax(axis=1)]
+    confidence = scores.max(axis=1)
+
+    with ExitStack() as whole:
+        # One after the other once all are written: a disk that is full leaves those of the last time.
+        table = tabulate(row, label, confidence)
+        table.to_csv(whole.enter_context(replacing(out)), index=False)
+        figure = draw_least_sure(photos.images, label, confidence)
+        figure.savefig(whole.enter_context(replacing(sheet)), metadata={"Software": None})
+        if len(refused):
+            refused.to_csv(whole.enter_context(replacing(rejected)), index=False)
+    if refused.empty:
+        rejected.unlink(missing_ok=True)  # an earlier run's
+    else:
+        first = refused.iloc[0]
+        print(f"not classified: {len(refused)}, {rejected} says why; the first is {first['image']}: {first['reason']}")
+    n_unsure = np.count_nonzero(confidence[list(row.values())] < UNSURE)
+    print(f"{out}: {len(row)} answers by {model}, {n_unsure} less than {UNSURE:.0%} sure; {sheet} shows the least sure")
+
+
+def read_images(images: Path, image_shape: list[int]) -> Photos:
+    """Read image files as those were read that the classifiers were trained on.
+
+    Parameters
+    ----------
+    images : Path
+        A folder, or one file.
+    image_shape : list of int
+        Height, width and channels.
+
+    Returns
+    -------
+    Photos
+
+    Raises
+    ------
+    InputError
+        If ``images`` is neither, or trained images are not square.
+    """
+    height, width, n_channels = image_shape
+    if height != width:
+        raise InputError(f"{CLASSES}: images of {height} x {width} pixels, photos are read as squares only")
+    channels = Channels.GREY if n_channels == 1 else Channels.RGB
+    if images.is_dir():
+        return read_photos(images, "", height, channels)
+    if not images.is_file():
+        raise InputError(f"{images}: neither a folder nor a file, images are read from either")
+    # Alone in a folder, since a folder is what photos are read from; a link would lead out of it.
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copyfile(images, Path(folder, images.name))
+        return read_photos(Path(folder), "", height, channels)
+
+
+def find_rows(photos: Photos) -> tuple[dict[str, int], pd.DataFrame]:
+    """Find the image of each file, that of a copy being its original's.
+
+    Parameters
+    ----------
+    photos : Photos
+        In which a copy counts as rejected.
+
+    Returns
+    -------
+    dict of str to int
+        The row of ``photos.images`` by the name of a file, ordered by name.
+    DataFrame
+        ``image`` and ``reason`` of the files without an image.
+    """
+    original = {name: row for row, name in enumerate(photos.name)}
+    row = dict(original)
+    for name, reason in photos.rejected.itertuples(index=False):
+        if reason.startswith(SAME_BYTES):
+            # A remark may follow after a comma, and a name may have commas in it.
+            said = reason.removeprefix(SAME_BYTES).split(",")
+            starts = (",".join(said[:end]) for end in range(len(said), 0, -1))
+            row[name] = next(original[start] for start in starts if start in original)
+    refused = photos.rejected[~photos.rejected["image"].isin(row)]
+    return dict(sorted(row.items())), refused.reset_index(drop=True)
+
+
+def score_by_network(
+    images: NDArray[np.uint8], n_classes: int, network: bytes, calibration: bytes
+) -> NDArray[np.float32]:
+    """Score images by the network, block by block.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_images, height, width, channels), uint8
+    n_classes : int
+    network, calibration : bytes
+        Of the files.
+
+    Returns
+    -------
+    ndarray of shape (n_images, n_classes), float32, in 0-1
+        Calibrated.
+    """
+    # TensorFlow takes seconds to load, and the other classifier does without.
+    from stages.train_nn import score
+
+    scores = score(deserialize(NETWORK, network), images)
+    return apply_temperature(scores, json.loads(calibration)["temperature"])
+
+
+def score_by_logreg(
+    images: NDArray[np.uint8], n_classes: int, embedder: bytes, features: bytes, kmeans: bytes, logreg: bytes
+) -> NDArray[np.float32]:
+    """Score images by logistic regression, block by block.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_images, height, width, channels), uint8
+    n_classes : int
+    embedder, features, kmeans, logreg : bytes
+        Of the files.
+
+    Returns
+    -------
+    ndarray of shape (n_images, n_classes), float32, in 0-1
+    """
+    from few_labels.logistic_regression import score
+    from stages.featurize import ROWS_AT_ONCE, Representation, featurize
+
+    by_distances = json.loads(features)["representation"] == Representation.DISTANCES
+    embed, centroids = deserialize(EMBEDDER, embedder), deserialize(KMEANS, kmeans) if by_distances else None
+    classifier = deserialize(LOGREG, logreg)
+    scores = np.empty((len(images), n_classes), np.float32)
+    for start in range(0, len(images), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        scores[rows] = score(classifier, featurize(embed.transform(images[rows]), centroids), n_classes)
+    return scores
+
+
+def tabulate(row: dict[str, int], label: NDArray[np.object_], confidence: NDArray[np.float32]) -> pd.DataFrame:
+    """Give each file its answer: ``image,label,confidence``."""
+    rows = list(row.values())
+    return pd.DataFrame(
+        {"image": list(row), "label": label[rows], "confidence": [f"{sure:.4f}" for sure in confidence[rows]]}
+    )
+
+
+def draw_least_sure(images: NDArray[np.uint8], label: NDArray[np.object_], confidence: NDArray[np.float32]) -> Figure:
+    """Show the images whose answers are to be trusted least, the worst first."""
+    least = np.argsort(confidence, kind="stable")[:N_SHOWN]
+    captions = [f"{label[row]}\n{confidence[row]:.0%}" for row in least]
+    return draw_sheet(images[least], captions, f"The {len(least)} least sure of {len(images)} answers")
+
+
+if __name__ == "__main__":
+    run(main)

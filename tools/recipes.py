@@ -1,0 +1,119 @@
+"""Run a recipe: a set of parameters with a name, such as ``python -m tools.recipes few-labels --set seed=1``.
+
+``recipes/<name>.yaml`` says what a recipe changes in params.yaml; a run of it is a DVC experiment with these settings.
+"""
+
+import subprocess
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from typer import Argument, Option
+
+from few_labels.errors import InputError
+from stages import run
+
+PROJECT = Path(__file__).parent.parent
+RECIPES = PROJECT / "recipes"
+BUDGET = "select_labels.n_labels"
+# Of Fashion-MNIST, for which the recipe was made.
+ALL_LABELS = 60_000
+
+
+def main(
+    recipe: Annotated[str, Argument(help="a file in recipes, without .yaml")],
+    setting: Annotated[list[str] | None, Option("--set", help="another value: select_labels.n_labels=500")] = None,
+) -> None:
+    settings = combine(read_recipe(recipe), parse_settings(setting or []))
+    command = [sys.executable, "-m", "dvc", "exp", "run", *to_arguments(settings)]
+    raise SystemExit(subprocess.run(command, cwd=PROJECT, check=False).returncode)
+
+
+def combine(recipe: dict[str, str], chosen: dict[str, str]) -> dict[str, str]:
+    """Give a recipe's settings where some are chosen by hand: the budget moves others, unless these are chosen too."""
+    budget = (recipe | chosen).get(BUDGET)
+    return recipe | (at_budget(parse_budget(budget)) if budget else {}) | chosen
+
+
+def read_recipe(name: str) -> dict[str, str]:
+    """Read what a recipe changes.
+
+    Returns
+    -------
+    dict
+        Values as they are written, by the name that the parameter has in params.yaml, groups joined by dots.
+
+    Raises
+    ------
+    InputError
+        If there is no such recipe, or it is no YAML, or names what params.yaml does not have.
+    """
+    path = RECIPES / f"{name}.yaml"
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml")))
+        raise InputError(f"recipe is {name!r}, allowed are {there}: the files in {RECIPES.name}")
+    try:
+        # The base loader takes numbers for text, so that each value arrives at DVC as it is written.
+        content = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)
+    except yaml.YAMLError as error:
+        raise InputError(f"{path.name}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path.name}: holds {type(content).__name__}, allowed is what params.yaml holds")
+    return check_names(flatten(content), path.name)
+
+
+def at_budget(n_labels: int) -> dict[str, str]:
+    """Give the settings for a budget: a quarter goes to representatives and the rest to margins, unless it buys all."""
+    if n_labels >= ALL_LABELS:
+        return {BUDGET: str(n_labels), "select_labels.strategy": "all"}
+    return {BUDGET: str(n_labels), "n_clusters": str(max(1, n_labels // 4))}
+
+
+def to_arguments(settings: dict[str, str]) -> list[str]:
+    """Write settings as ``dvc exp run`` takes them."""
+    return [argument for setting in settings.items() for argument in ("--set-param", "=".join(setting))]
+
+
+def parse_settings(settings: list[str]) -> dict[str, str]:
+    """Read settings as they are typed, ``name=value``.
+
+    Raises
+    ------
+    InputError
+        If one is something else, or names what params.yaml does not have.
+    """
+    for setting in settings:
+        if "=" not in setting:
+            raise InputError(f"--set is {setting!r}, allowed is name=value, such as select_labels.n_labels=500")
+    return check_names({name: value for name, _, value in (setting.partition("=") for setting in settings)}, "--set")
+
+
+def parse_budget(budget: str) -> int:
+    """Read a number of labels."""
+    if not budget.isdecimal() or int(budget) < 1:
+        raise InputError(f"{BUDGET} is {budget!r}, allowed are 1 and more")
+    return int(budget)
+
+
+def check_names(settings: dict[str, str], where: str) -> dict[str, str]:
+    """Give settings back whose names are all in params.yaml."""
+    allowed = flatten(yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8")))
+    for name in settings:
+        if name not in allowed:
+            likely = ", ".join(get_close_matches(name, allowed)) or BUDGET
+            raise InputError(f"{where}: {name!r} is no parameter, allowed are those of params.yaml, such as {likely}")
+    return settings
+
+
+def flatten(parameters: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Join the names of nested parameters by dots."""
+    flat: dict[str, Any] = {}
+    for name, value in parameters.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+if __name__ == "__main__":
+    run(main)
