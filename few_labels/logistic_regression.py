@@ -67,6 +67,8 @@ def train(
     # The products are a few columns wide: a second thread waits more than it works.
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
+        # A few labels for each of many classes are what this is for.
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
         classifier.fit(X @ rotation - components.mean_ @ rotation, y, sample_weight=weight)
     classifier.coef_ = classifier.coef_ @ rotation.T
     classifier.intercept_ = classifier.intercept_ - classifier.coef_ @ components.mean_

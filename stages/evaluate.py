@@ -263,15 +263,16 @@ def list_suspects(scores: NDArray[np.float32], bought: LabelledImages) -> pd.Dat
     Returns
     -------
     DataFrame
-        ``row`` of the pool, ``label`` as bought, the label ``suggested`` in its place and the ``confidence`` in it.
+        ``row`` of the pool, ``label`` as bought, the label ``suggested`` in its place, and the ``doubt`` in the bought
+        one, in 0-1: one minus its probability.
     """
-    order, _ = rank_suspects(scores, bought.label)
+    order, probability = rank_suspects(scores, bought.label)
     return pd.DataFrame(
         {
             "row": bought.index[order],
             "label": bought.label[order],
             "suggested": scores[order].argmax(axis=1),
-            "confidence": scores[order].max(axis=1),
+            "doubt": 1 - probability,
         }
     )
 
@@ -288,14 +289,14 @@ def write_pool_labels(path: Path, answer: pd.DataFrame, names: list[str], class_
 
 
 def write_suspects(path: Path, contradicted: pd.DataFrame, names: list[str], class_names: list[str]) -> None:
-    """Write suspects as CSV: ``image,label,suggested,confidence``, labels by name."""
+    """Write suspects as CSV: ``image,label,suggested,doubt``, labels by name."""
     name_of = np.array(class_names, object)
     table = pd.DataFrame(
         {
             "image": [names[row] for row in contradicted["row"]],
             "label": name_of[contradicted["label"]],
             "suggested": name_of[contradicted["suggested"]],
-            "confidence": contradicted["confidence"].map("{:.4f}".format),
+            "doubt": contradicted["doubt"].map("{:.4f}".format),
         }
     )
     with replacing(path) as temporary:
@@ -316,8 +317,8 @@ def draw_suspects(contradicted: pd.DataFrame, pictures: NDArray[np.uint8], class
     """Show the bought labels that are contradicted most surely."""
     first = contradicted.head(N_SHOWN)
     captions = [
-        f"{class_names[label]}?\n{class_names[suggested]} {confidence:.0%}"
-        for label, suggested, confidence in zip(first["label"], first["suggested"], first["confidence"], strict=True)
+        f"{class_names[label]}?\n{class_names[suggested]}"
+        for label, suggested in zip(first["label"], first["suggested"], strict=True)
     ]
     title = f"{len(contradicted)} bought labels that the model contradicts, the {len(first)} surest"
     return draw_sheet(pictures[first["row"].to_numpy()], captions, title)

@@ -30,7 +30,7 @@ BAD: list[tuple[str, Any, list[str]]] = [
     ("propagate.method", "magic", ["propagate:", "method", "'magic'", "cluster", "graph", "linear"]),
     ("propagate.alpha", 1, ["propagate:", "alpha", "'1'", "less than or equal to 0.999"]),
     ("train_nn.mixup", -1, ["train-nn:", "mixup", "'-1'", "greater than or equal to 0"]),
-    ("train_logreg.C", 0, ["train-logreg:", "C", "'0'", "greater than or equal to 0.000001"]),
+    ("train_logreg.C", 0, ["select-labels:", "C", "'0'", "greater than or equal to 0.000001"]),
     ("train_nn.architecture", "huge", ["train-nn:", "architecture", "'huge'", "compact", "published"]),
     ("download.limit", "half", ["download:", "limit", "half", "60 to 60000"]),
     ("download.source", "/no/such/folder", ["download:", "source", "/no/such/folder", "auto"]),

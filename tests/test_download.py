@@ -1,6 +1,5 @@
 """Whatever the source, the arrays are the published ones, or one error names the file and what was tried."""
 
-import gzip
 import shutil
 import sys
 from pathlib import Path
@@ -10,9 +9,7 @@ import pytest
 
 from few_labels.errors import InputError
 from stages.download import balanced_head, describe, fetch, parse_limit, read_idx
-from tests.conftest import PROJECT, Clone, clone_project
-
-FASHION = describe(PROJECT / "datasets" / "fashion-mnist.yaml")
+from tests.conftest import FASHION, Clone, clone_project
 
 
 @pytest.fixture

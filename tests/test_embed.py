@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
+from few_labels.embedding import describe, fit_patches, learn_words, normalise
 from few_labels.errors import InputError
 from few_labels.images import to_pixel_vectors
 from few_labels.logistic_regression import train
-from few_labels.embedding import describe, fit_patches, learn_words, normalise
 from tests.conftest import Clone
 
 N_REGIONS = 3

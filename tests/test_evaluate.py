@@ -117,7 +117,8 @@ def test_the_pool_labels_are_those_of_the_files(small_run: Clone) -> None:
 def test_suspects_are_bought_labels_that_are_contradicted(small_run: Clone) -> None:
     data = small_run.path / "data"
     table, bought = pd.read_csv(data / "suspects.csv"), pd.read_csv(data / "bought_labels.csv").set_index("image")
-    assert list(table.columns) == ["image", "label", "suggested", "confidence"]
+    assert list(table.columns) == ["image", "label", "suggested", "doubt"]
+    assert (np.diff(table["doubt"]) <= 0).all()
     assert (table["label"] != table["suggested"]).all()
     assert (bought.loc[table["image"], "class"].to_numpy() == table["label"]).all()
 

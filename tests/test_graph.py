@@ -68,11 +68,12 @@ def test_labels_reach_only_the_stages_that_may_read_them() -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_a_command_names_exactly_its_inputs_and_outputs(name: str) -> None:
     stage = STAGES[name]
-    named = set(re.findall(r"(?:data|models|metrics|datasets)/(?:[\w./-]|\$\{[\w.]+\})+", stage["cmd"]))
+    named = set(re.findall(r"(?:data|models|metrics)/[\w./-]+", stage["cmd"]))
     read = {dep for dep in stage.get("deps", []) if not dep.startswith(CODE)}
-    # The ledger is one file of a folder, in which the first answer makes it.
-    assert ("labels" in read) == ("--ledger labels/${download.dataset}.csv" in stage["cmd"])
-    read -= {"labels"}
+    # Of a data set there is one file in each of these folders; a parameter names it.
+    for folder, suffix in {"labels": "csv", "datasets": "yaml"}.items():
+        assert (folder in read) == (f"{folder}/${{download.dataset}}.{suffix}" in stage["cmd"])
+    read -= {"labels", "datasets"}
     written = outputs(stage)
     folders = {name for name in named if any(out.startswith(f"{name}/") for out in written)}
     assert named - folders == read | {out for out in written if not any(out.startswith(f"{name}/") for name in folders)}

@@ -84,11 +84,6 @@ def test_every_parameter_has_a_row() -> None:
 
 @pytest.mark.parametrize(("name", "value", "stages"), RERUNS, ids=[name for name, _, _ in RERUNS])
 def test_a_change_reruns_what_it_reaches(clone: Clone, name: str, value: Any, stages: set[str]) -> None:
-    if name == "download.dataset":
-        described = (clone.path / "datasets" / "fashion-mnist.yaml").read_text()
-        (clone.path / "datasets" / "the-same.yaml").write_text(described)
-        clone.git("add", "--all")
-        clone.git("commit", "--quiet", "--message", "The same data set under another name")
     before = (clone.path / "params.yaml").read_text()
     clone.set_params({name: value})
     assert set(clone.repro()) == stages

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.conftest import PROJECT, Clone
+from tests.conftest import FASHION, PROJECT, Clone
 from tools.pr_report import changed_stages, count_confusions, moved_most
 
+NAMES = FASHION.class_names
 WORKFLOW = PROJECT / ".github/workflows/metrics.yaml"
 
 
@@ -133,7 +134,9 @@ def test_the_three_classes_that_moved_most_come_first_up_or_down() -> None:
 
 
 def test_a_class_never_answered_keeps_its_column() -> None:
-    counts = count_confusions(pd.DataFrame({"actual": ["Bag", "Bag", "Coat"], "predicted": ["Bag", "Coat", "Coat"]}))
+    counts = count_confusions(
+        pd.DataFrame({"actual": ["Bag", "Bag", "Coat"], "predicted": ["Bag", "Coat", "Coat"]}), NAMES
+    )
     assert counts.shape == (10, 10)
     assert counts.loc["Bag", "Coat"] == 1
     assert counts.to_numpy().sum() == 3

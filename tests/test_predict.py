@@ -19,6 +19,7 @@ from PIL import Image
 from few_labels.artifacts import load_classes
 from few_labels.calibration import apply_temperature
 from few_labels.errors import InputError
+from few_labels.photos import prepare
 from tests.conftest import Clone
 from tools.predict import CLASSES, PARTS, Model, draw_least_sure, main, read_images
 
@@ -192,7 +193,11 @@ def test_a_photo_of_any_size_and_colour_is_read_as_training_images_were(trained:
     photo = np.random.default_rng(0).integers(0, 256, (600, 400, 3), np.uint8)
     (tmp_path / "new").mkdir()
     Image.fromarray(photo).save(tmp_path / "new/photo.jpg")
-    assert predict(trained, tmp_path / "new", tmp_path / "out.csv")["image"].tolist() == ["photo.jpg"]
+    with Image.open(tmp_path / "new/photo.jpg") as picture:
+        prepared = prepare(picture, 28, 1)
+    answers = predict(trained, tmp_path / "new", tmp_path / "out.csv")
+    labels, confidences = expect_rows(trained, tmp_path, prepared[None])
+    assert answers.to_numpy().tolist() == [["photo.jpg", *labels, *confidences]]
 
 
 def test_nothing_to_classify_is_one_line(trained: Path, tmp_path: Path) -> None:

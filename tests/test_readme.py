@@ -10,6 +10,7 @@ import yaml
 
 from benchmarks.report import format_ratios
 from tests.conftest import PROJECT, leaves
+from tests.test_graph import outputs
 from tools.pages import insert
 
 README = (PROJECT / "README.md").read_text()
@@ -49,10 +50,19 @@ def test_every_picture_is_there(picture: str) -> None:
     assert (PROJECT / picture).is_file()
 
 
+def test_the_picture_of_the_graph_is_the_graph() -> None:
+    stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+    maker = {out: name for name, stage in stages.items() for out in outputs(stage)}
+    edges = {(maker[dep], name) for name, stage in stages.items() for dep in stage["deps"] if dep in maker}
+    drawn = re.findall(r"^    ([\w-]+) -- .+ --> ([\w-]+)$", README, re.MULTILINE)
+    assert len(drawn) == len(set(drawn))
+    assert set(drawn) == edges
+
+
 def shown_commands() -> list[str]:
     """The lines of the shell blocks of the sections on changing, comparing and sharing, without comments."""
     sections = re.split(r"^## ", README, flags=re.MULTILINE)
-    shown = "".join(section for section in sections if section.startswith(("Change", "Share")))
+    shown = "".join(section for section in sections if section.startswith(("Your own", "Change", "Share")))
     blocks = re.findall(r"^```sh\n(.*?)^```", shown, flags=re.MULTILINE | re.DOTALL)
     lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
     # GitLab's command line needs GitLab; what comes before it is the `make pr-report` that the tests run.

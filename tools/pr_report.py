@@ -11,7 +11,6 @@ import yaml
 from typer import Option
 
 from few_labels.errors import InputError
-from few_labels.images import CLASS_NAMES
 from stages import run
 
 PLOTS = Path("metrics/plots/evaluation")
@@ -39,7 +38,8 @@ def main(
         sections += [f"## Classes whose accuracy moved most: {model}", report_class_accuracy(start, file)]
     for file in sorted(PLOTS.glob("*_confusion.csv")):
         model = file.name.removesuffix("_confusion.csv")
-        sections += [f"## Confusion matrix: {model}", report_confusion(start, file)]
+        by_class = file.with_name(f"{model}_class_accuracy.csv")
+        sections += [f"## Confusion matrix: {model}", report_confusion(start, file, list_classes(start, by_class))]
     report.write_text("\n\n".join(sections) + "\n")
     print(f"wrote {report}")
 
@@ -101,9 +101,15 @@ def moved_most(before: pd.Series, after: pd.Series) -> pd.DataFrame:
     return table.sort_values("change", key=abs, ascending=False, kind="stable").head(N_CLASSES_SHOWN)
 
 
-def report_confusion(start: str, file: Path) -> str:
+def list_classes(start: str, file: Path) -> list[str]:
+    """Give the classes of both sides, in the order of the data set."""
+    before, after = read_both(start, file)
+    return list(dict.fromkeys([*after["class"], *before["class"]]))
+
+
+def report_confusion(start: str, file: Path, classes: list[str]) -> str:
     """Tabulate the confusion matrices of both sides, folded away, or say that they are the same."""
-    before, after = (count_confusions(table) for table in read_both(start, file))
+    before, after = (count_confusions(table, classes) for table in read_both(start, file))
     if before.equals(after):
         return NO_CHANGE
     return "\n\n".join(
@@ -112,22 +118,22 @@ def report_confusion(start: str, file: Path) -> str:
     )
 
 
-def count_confusions(answers: pd.DataFrame) -> pd.DataFrame:
+def count_confusions(answers: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     """Count how often each actual class got each answer.
 
     Parameters
     ----------
     answers : DataFrame
         A row for each image, its classes in ``actual`` and ``predicted``.
+    classes : list of str
 
     Returns
     -------
     DataFrame
-        Actual classes down, predicted ones across, both in the dataset's order.
+        Actual classes down, predicted ones across, both in the order of ``classes``.
     """
     counts = pd.crosstab(answers["actual"], answers["predicted"])
-    order = list(CLASS_NAMES)
-    return counts.reindex(index=order, columns=order, fill_value=0).rename_axis("actual \\ predicted")
+    return counts.reindex(index=classes, columns=classes, fill_value=0).rename_axis("actual \\ predicted")
 
 
 def read_both(start: str, file: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
