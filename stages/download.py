@@ -164,9 +164,10 @@ def main(
         print(
             f"{len(refused)} files are not used, {rejected} says why; the first is {first['image']}: {first['reason']}"
         )
+    n_known = np.count_nonzero(pool.label != UNKNOWN)
     print(
-        f"{dataset}: {len(pool.name)} images in the pool, {np.count_nonzero(pool.label != UNKNOWN)} with a known label, "
-        f"{len(test.name)} test images, of shape {pool.images.shape[1:]}"
+        f"{dataset}: {len(pool.name)} images in the pool, {n_known} with a known label, {len(test.name)} test images, "
+        f"of shape {pool.images.shape[1:]}"
     )
 
 

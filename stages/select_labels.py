@@ -5,6 +5,7 @@ it counts, whatever the settings were when it was asked for.
 """
 
 import sys
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,7 @@ from few_labels.artifacts import (
 )
 from few_labels.errors import InputError
 from few_labels.images import to_rows
-from few_labels.ledger import read_ledger, resolve
+from few_labels.ledger import Resolved, read_ledger, resolve
 from few_labels.query import Pool, Strategy, draw_audit, plan_rounds, query
 from few_labels.sheets import shorten, tile
 from stages import run
@@ -51,6 +52,27 @@ class Oracle(StrEnum):
 
     DATASET = "dataset"
     PERSON = "person"
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What is known by now, and what to ask next.
+
+    Attributes
+    ----------
+    class_names : list of str
+    bought : LabelledImages
+        To learn from.
+    audited : LabelledImages
+        To grade by, and never to learn from.
+    next_rows : ndarray of shape (n_queries,), int64
+        Rows of the pool in order of use.
+    """
+
+    class_names: list[str]
+    bought: LabelledImages
+    audited: LabelledImages
+    next_rows: NDArray[np.int64]
 
 
 def main(
@@ -87,34 +109,18 @@ def main(
     audit = draw_audit(name, parse_n_audit(n_audit, known, n_images), seed)
 
     if oracle is Oracle.DATASET:
-        class_names = known.class_names
         true_labels = load_labels(labels, n_images)
-        purchase = buy_known(pool, strategy, true_labels, len(class_names), n_labels, n_rounds, audit)
-        audited = label_rows(audit, true_labels[audit], len(class_names))
-        asked_next = list_queries(pool, name, class_names, purchase, np.empty(0, np.int64), audit)
+        answered = ask_data_set(pool, strategy, true_labels, known.class_names, n_labels, n_rounds, audit)
     else:
-        if ledger is None:
-            raise InputError("oracle person answers in a ledger, and none was given")
-        answers, warnings = read_ledger(ledger)
-        resolved, more_warnings = resolve(answers, known.class_names, name)
-        for warning in warnings + more_warnings:
-            print(f"select-labels: {warning}", file=sys.stderr)
-        class_names = resolved.class_names
-        is_audit = np.isin(resolved.row, audit)
-        purchase = label_rows(resolved.row[~is_audit], resolved.label[~is_audit], len(class_names))
-        audited = label_rows(resolved.row[is_audit], resolved.label[is_audit], len(class_names))
-        n_wanted = max(0, min(n_queries, n_labels - len(purchase.index)))
-        to_train = query(strategy, pool, purchase, np.union1d(resolved.row, audit), n_wanted)
-        to_audit = audit[~np.isin(audit, resolved.row)]
-        order = interleave(to_train, to_audit)[:n_queries]
-        asked_next = list_queries(pool, name, class_names, purchase, order, audit)
+        answered = ask_person(pool, strategy, read_answers(ledger, known, name), n_labels, n_queries, audit)
+    asked_next = list_queries(pool, name, answered.class_names, answered.bought, answered.next_rows, audit)
 
-    named = (name, class_names) if names else ()
-    save_labelled(bought, purchase, *named)
+    named = (name, answered.class_names) if names else ()
+    save_labelled(bought, answered.bought, *named)
     if classes:
-        save_classes(classes, Classes(class_names, known.image_shape, known.n_labelled_test_images))
+        save_classes(classes, replace(known, class_names=answered.class_names))
     if audit_labels:
-        save_labelled(audit_labels, audited, *named)
+        save_labelled(audit_labels, answered.audited, *named)
     for path, table in (
         (queries, asked_next),
         (audit_images, pd.DataFrame({"index": np.sort(audit), "image": [name[row] for row in np.sort(audit)]})),
@@ -124,14 +130,28 @@ def main(
                 table.to_csv(temporary, index=False)
     if contact_sheet:
         with replacing(contact_sheet) as temporary:
-            sheet = draw_contact_sheet(pictures[purchase.index], purchase.label, class_names)
+            sheet = draw_contact_sheet(pictures[answered.bought.index], answered.bought.label, answered.class_names)
             sheet.savefig(temporary, metadata={"Software": None})
-    print(f"{len(purchase.index)} labels bought, strategy {strategy}; {len(audited.index)} more for the audit")
+    print(
+        f"{len(answered.bought.index)} labels bought, strategy {strategy}; {len(answered.audited.index)} more for the "
+        f"audit, {len(answered.next_rows)} images to ask about next"
+    )
 
 
 def read_rows(embedding: Path, n_images: int) -> NDArray[np.float32]:
     """Read what classifiers see of the pool."""
     return to_rows(load_embedding(embedding, n_images))
+
+
+def read_answers(ledger: Path | None, known: Classes, names: list[str]) -> Resolved:
+    """Read what people answered, and say of each line that cannot be used why."""
+    if ledger is None:
+        raise InputError("oracle person answers in a ledger, and none was given")
+    answers, warnings = read_ledger(ledger)
+    resolved, more_warnings = resolve(answers, known.class_names, names)
+    for warning in warnings + more_warnings:
+        print(f"select-labels: {warning}", file=sys.stderr)
+    return resolved
 
 
 def parse_n_audit(n_audit: str, known: Classes, n_images: int) -> int:
@@ -159,6 +179,50 @@ def parse_n_audit(n_audit: str, known: Classes, n_images: int) -> int:
     if not n_audit.isdecimal() or int(n_audit) >= n_images:
         raise InputError(f"n_audit is {n_audit}, allowed are auto and 0 to {n_images - 1}")
     return int(n_audit)
+
+
+def ask_data_set(
+    pool: Pool,
+    strategy: Strategy,
+    labels: NDArray[np.int16],
+    class_names: list[str],
+    n_labels: int,
+    n_rounds: int,
+    audit: NDArray[np.int64],
+) -> Answered:
+    """Let the known labels answer, all at once; nothing is left to ask."""
+    bought = buy_known(pool, strategy, labels, len(class_names), n_labels, n_rounds, audit)
+    return Answered(class_names, bought, label_rows(audit, labels[audit], len(class_names)), np.empty(0, np.int64))
+
+
+def ask_person(
+    pool: Pool, strategy: Strategy, answers: Resolved, n_labels: int, n_queries: int, audit: NDArray[np.int64]
+) -> Answered:
+    """Take what people answered so far, and choose what to ask them next.
+
+    Parameters
+    ----------
+    pool : Pool
+    strategy : Strategy
+    answers : Resolved
+        All of them count, whatever the settings were when they were asked for.
+    n_labels : int
+        The budget: no more is asked for.
+    n_queries : int
+        How many images to ask about at most.
+    audit : ndarray of shape (n_audit,), int64
+
+    Returns
+    -------
+    Answered
+    """
+    n_classes, is_audit = len(answers.class_names), np.isin(answers.row, audit)
+    bought = label_rows(answers.row[~is_audit], answers.label[~is_audit], n_classes)
+    audited = label_rows(answers.row[is_audit], answers.label[is_audit], n_classes)
+    n_wanted = max(0, min(n_queries, n_labels - len(bought.index)))
+    to_train = query(strategy, pool, bought, np.union1d(answers.row, audit), n_wanted)
+    to_audit = audit[~np.isin(audit, answers.row)]
+    return Answered(answers.class_names, bought, audited, interleave(to_train, to_audit)[:n_queries])
 
 
 def buy_known(

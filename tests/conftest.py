@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from few_labels.ledger import append_answer
 from stages.download import IdxDescription, fetch, find_idx, read_idx, read_source
+from tools.recipes import read_recipe
 
 PROJECT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -36,11 +37,8 @@ SMALL = {
     "train_nn.max_steps": 60,
 }
 
-# The settings of the recipe for few labels, as recipes/few-labels.params has them, and small ones where it costs.
-SMALL_RECIPE: dict[str, Any] = {
-    name: yaml.safe_load(value)
-    for name, value in (line.split("=") for line in (PROJECT / "recipes/few-labels.params").read_text().splitlines())
-} | {
+# The settings of the recipe for few labels, and small ones where it costs.
+SMALL_RECIPE: dict[str, Any] = {name: yaml.safe_load(value) for name, value in read_recipe("few-labels").items()} | {
     "embed.n_words": 20,
     "embed.n_components": 30,
     "n_clusters": 20,

@@ -20,8 +20,11 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from few_labels.errors import InputError
 from few_labels.ledger import append_answer
+from few_labels.sheets import LONGEST_CAPTION, shorten
 from stages import run
+from stages.download import parse_limit
 from tests.conftest import PROJECT, Clone, clone_project, environment, executed
 from tests.datasets import digits, noise_patterns, tiles, to_idx, write_folder
 
@@ -283,11 +286,34 @@ def test_two_hundred_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     check_pictures(tmp_path)
 
 
+def test_long_names_that_differ_at_one_end_stay_apart() -> None:
+    assert shorten("ankle boot") == "ankle boot"
+    shown = [shorten(name) for name in ("the pattern of number 001", "the pattern of number 002", "her pattern of 001")]
+    assert len(set(shown)) == 3
+    assert max(map(len, shown)) == LONGEST_CAPTION
+
+
+def test_one_image_is_no_pool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(tmp_path / "data/own", "train", *digits(slice(1)))
+    with pytest.raises(SystemExit):
+        run_stages(tmp_path, SMALL, monkeypatch)
+    assert said_by("download", capsys.readouterr().err) == ["download: the pool has 1 image, allowed are 2 or more"]
+
+
+def test_a_small_test_set_is_no_reason_to_refuse_a_limit() -> None:
+    assert parse_limit("30", n_classes=10, n_pool=60, n_test=3) == 30
+    assert parse_limit("2", n_classes=0, n_pool=60, n_test=20) == 2
+    with pytest.raises(InputError, match="limit is 0, allowed are null and 2 to 60"):
+        parse_limit("0", n_classes=0, n_pool=60, n_test=20)
+
+
 def test_twenty_images_run_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = digits()
     some = np.flatnonzero(labels < 2)[:20]
     write_folder(tmp_path / "data/own", "train", images[some], labels[some])
-    run_stages(tmp_path, {"download.dataset": "own", "train_nn.precision": "float32"}, monkeypatch)
+    run_stages(tmp_path, SMALL | {"n_clusters": 2000, "train_nn.max_steps": 300}, monkeypatch)
     assert len(pd.read_csv(tmp_path / "data/pool_labels.csv")) == 20
 
 
