@@ -31,7 +31,8 @@ def run(stage: Callable[..., None]) -> None:
     Raises
     ------
     SystemExit
-        With status 2 and one line on standard error when an option or an input file is not usable.
+        With status 2 and one line on standard error when an option or an input file is not usable, with 130 when a
+        person interrupts it.
     """
     # What was imported is not searched for garbage again, nor at the end, where it would cost a second.
     gc.freeze()
@@ -51,8 +52,10 @@ def run(stage: Callable[..., None]) -> None:
         _stop(name, error.format_message())
     except (InputError, OSError) as error:
         _stop(name, str(error))
+    except (typer.Abort, KeyboardInterrupt):
+        _stop(name, "interrupted; what it had not finished is not kept", status=130)
 
 
-def _stop(name: str, message: str) -> None:
+def _stop(name: str, message: str, status: int = 2) -> None:
     print(f"{name}: {message}", file=sys.stderr)
-    raise SystemExit(2)
+    raise SystemExit(status)

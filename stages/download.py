@@ -8,6 +8,7 @@ right SHA-256, so every source gives the same arrays. A folder of one's own hold
 import gzip
 import hashlib
 import logging
+import math
 import shutil
 import subprocess
 import tempfile
@@ -36,6 +37,7 @@ from stages import run
 
 CONNECT_AND_READ_SECONDS = (5, 60)
 UNSIGNED_BYTES = 8
+LONGEST_IDX_HEADER = 4 + 4 * 255
 # One image has no neighbour, and no second class to tell it from.
 LEAST_POOL = 2
 PARTS = ("train", "test")
@@ -428,11 +430,25 @@ def find_idx(folder: Path, name: str) -> Path | None:
 
 
 def read_source(path: Path, name: str) -> bytes:
-    """Read a file, and uncompress it where it is gzipped."""
+    """Read an IDX file, gzipped or not, as far as its header says and not much farther.
+
+    A few bytes too many tell that something is wrong; all of them could be more than the memory holds.
+    """
     try:
-        return path.read_bytes() if path.name == name else gzip.decompress(path.read_bytes())
+        with path.open("rb") if path.name == name else gzip.open(path) as file:
+            start = file.read(LONGEST_IDX_HEADER)
+            return start + file.read(max(0, measure_idx(start) - len(start)) + 1)
+    except PermissionError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})") from error
     except (EOFError, zlib.error, OSError) as error:
         raise InputError(f"{path.name} is damaged or cut short ({error})") from error
+
+
+def measure_idx(start: bytes) -> int:
+    """Say how many bytes an IDX file has by its header, 0 where it has none."""
+    if len(start) < 4 or len(start) < 4 + 4 * start[3]:
+        return 0
+    return 4 + 4 * start[3] + math.prod(int(size) for size in np.frombuffer(start, ">u4", start[3], offset=4))
 
 
 def read_idx(content: bytes, name: str) -> NDArray[np.uint8]:
@@ -456,11 +472,11 @@ def read_idx(content: bytes, name: str) -> NDArray[np.uint8]:
     """
     if len(content) < 4 or content[:3] != bytes([0, 0, UNSIGNED_BYTES]):
         raise InputError(f"{name} starts with {content[:4].hex()}, an IDX file of unsigned bytes with 000008")
-    start = 4 + 4 * content[3]
-    shape = np.frombuffer(content[4:start], ">u4").astype(np.int64)
-    if len(content) != start + shape.prod():
-        raise InputError(f"{name} has {len(content)} bytes, its header says {start + shape.prod()}")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    if len(content) != measure_idx(content):
+        more = "or more" if len(content) > measure_idx(content) else "alone"
+        raise InputError(f"{name} has {len(content)} bytes {more}, its header says {measure_idx(content)}")
+    shape = np.frombuffer(content, ">u4", content[3], offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
 
 
 def balanced_head(labels: NDArray[np.int16], n_kept: int) -> NDArray[np.int64]:

@@ -74,13 +74,13 @@ class Clone:
 
     path: Path
 
-    def call(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command in the clone; its output has standard error in it."""
+    def call(self, *command: str, check: bool = True, typed: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command in the clone, and type into it; its output has standard error in it."""
         done = subprocess.run(
             command,
             cwd=self.path,
             env=environment(),
-            stdin=subprocess.DEVNULL,
+            input=typed,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -95,11 +95,11 @@ class Clone:
     def git(self, *arguments: str) -> str:
         return self.call("git", *arguments).stdout
 
-    def sh(self, command: str, check: bool = True) -> str:
+    def sh(self, command: str, check: bool = True, typed: str = "") -> str:
         """Run a command line as a person types it; make takes the tests' environment instead of installing one."""
         program, *arguments = shlex.split(command)
         own = (f"BIN={BIN}", "--old-file=.venv/installed", "--no-print-directory") if program == "make" else ()
-        return self.call(program, *own, *arguments, check=check).stdout
+        return self.call(program, *own, *arguments, check=check, typed=typed).stdout
 
     def repro(self) -> list[str]:
         """Run ``dvc repro`` and name the stages that it executed."""

@@ -1,14 +1,16 @@
 """Whatever the source, the arrays are the published ones, or one error names the file and what was tried."""
 
+import gzip
 import shutil
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from few_labels.errors import InputError
-from stages.download import balanced_head, describe, fetch, parse_limit, read_idx
+from stages.download import balanced_head, describe, fetch, parse_limit, read_idx, read_source
 from tests.conftest import FASHION, Clone, clone_project
 
 
@@ -99,11 +101,23 @@ def test_an_idx_file_is_read_as_its_header_says() -> None:
     [
         (b"", "images starts with , an IDX file of unsigned bytes with 000008"),
         (bytes([0, 0, 13, 1, 0, 0, 0, 1, 0]), "images starts with 00000d01"),
-        (bytes([0, 0, 8, 1, 0, 0, 0, 3, 0]), "images has 9 bytes, its header says 11"),
+        (bytes([0, 0, 8, 1, 0, 0, 0, 3, 0]), "images has 9 bytes alone, its header says 11"),
     ],
 )
 def test_what_is_no_idx_file_is_named(content: bytes, said: str) -> None:
     with pytest.raises(InputError, match=said):
+        read_idx(content, "images")
+
+
+def test_a_bomb_is_not_uncompressed(tmp_path: Path) -> None:
+    bomb = tmp_path / "images.gz"
+    with gzip.open(bomb, "wb", compresslevel=1) as file:
+        file.write(bytes([0, 0, 8, 1, 0, 0, 0, 3]) + bytes(50_000_000))
+    tracemalloc.start()
+    content = read_source(bomb, "images")
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+    with pytest.raises(InputError, match=r"images has \d+ bytes or more, its header says 11"):
         read_idx(content, "images")
 
 

@@ -7,7 +7,6 @@ import hashlib
 import importlib
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,7 +24,7 @@ from few_labels.ledger import append_answer
 from few_labels.sheets import LONGEST_CAPTION, shorten
 from stages import run
 from stages.download import parse_limit
-from tests.conftest import PROJECT, Clone, clone_project, environment, executed
+from tests.conftest import PROJECT, Clone, clone_project, executed
 from tests.datasets import digits, noise_patterns, tiles, to_idx, write_folder
 
 # Seconds for a whole run.
@@ -204,33 +203,27 @@ def check_round(clone: Clone, truth: dict[str, str], answered: list[str]) -> Non
     assert set(given["confidence"]) == {1.0}
 
 
-def test_a_first_run_needs_no_tuning(tmp_path: Path) -> None:
-    clone = start(tmp_path / "clone", {"download.dataset": "own"} | PERSON)
+def test_a_first_hour_as_the_readme_tells_it(tmp_path: Path) -> None:
+    """The shipped settings, the commands of the README, and 40 answers about 150 photos."""
+    home = tmp_path / "home"
     images, names = tiles(56)
-    truth = write_folder(clone.path / "data/own", "train", images[:150], names[:150], flat=True)
+    truth = write_folder(home, "photos", images[:150], names[:150], flat=True)
+    truth = {f"train/{Path(image).name}": label for image, label in truth.items()}
+    unseen = write_folder(home, "new", images[150:], names[150:], flat=True)
+    clone = start(tmp_path / "clone", {})
 
-    clone.sh("dvc repro select-labels")
-    asked = read(clone, "queries.csv")["image"].tolist()[:40]
-    # As a person types: a new name is confirmed once; then names and numbers.
+    clone.sh("cp -r ~/photos data/own/train".replace("~", str(home)))
+    clone.sh("dvc exp run -S download.dataset=own -S select_labels.oracle=person select-labels")
+    # As a person types: a new name is confirmed once; then numbers.
     numbers: dict[str, str] = {}
     typed = []
-    for image in asked:
-        if truth[image] in numbers:
-            typed.append(numbers[truth[image]])
-        else:
+    for image in read(clone, "queries.csv")["image"].tolist()[:40]:
+        if truth[image] not in numbers:
             typed += [truth[image], "y"]
             numbers[truth[image]] = str(len(numbers) + 1)
-    labelled = subprocess.run(
-        ["make", f"BIN={Path(sys.executable).parent}", "--old-file=.venv/installed", "label"],
-        cwd=clone.path,
-        env=environment(),
-        input="\n".join([*typed, "q"]) + "\n",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert labelled.returncode == 0, labelled.stderr
-    assert "40 answered" in labelled.stdout
+        else:
+            typed.append(numbers[truth[image]])
+    assert "40 answered" in clone.sh("make label", typed="\n".join([*typed, "q"]) + "\n")
 
     clone.sh("make repro")
     assert load(clone.path, "train_images.npy").shape == (150, 28, 28, 3)
@@ -240,6 +233,11 @@ def test_a_first_run_needs_no_tuning(tmp_path: Path) -> None:
     assert metrics["labels"]["bought"] == 30
     answers = read(clone, "pool_labels.csv")
     assert (answers["label"] == answers["image"].map(truth)).mean() > 0.8
+
+    clone.sh("make predict IMAGES=~/new".replace("~", str(home)))
+    predictions = pd.read_csv(clone.path / "predictions.csv")
+    assert len(predictions) == len(images) - 150
+    assert (predictions["label"] == ("new/" + predictions["image"]).map(unseen)).mean() >= 0.75
 
 
 def test_colour_by_every_other_method(tmp_path: Path) -> None:
