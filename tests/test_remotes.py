@@ -92,7 +92,7 @@ def open_remote(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         yield Remote(kind, folder, server, between)
 
 
-@pytest.fixture(params=["folder", *SERVERS])
+@pytest.fixture(params=["folder", "s3", "ssh"])
 def remote(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
     with open_remote(request.param, tmp_path, monkeypatch) as opened:
         yield opened
@@ -341,7 +341,7 @@ def test_a_model_that_dvc_lock_does_not_name_is_not_loaded(clone: Clone) -> None
 def test_dvc_puts_the_right_model_back_before_a_stage_loads_it(clone: Clone, command: str) -> None:
     for path in MODELS:
         marker = swap_model(clone, path)
-    assert wrong_files(clone) == list(MODELS)
+    assert sorted(wrong_files(clone)) == list(MODELS)
     assert executed(clone.sh(command)) == []
     assert not marker.exists()
     assert wrong_files(clone) == []
@@ -352,7 +352,7 @@ def test_no_stage_writes_into_a_file_that_the_cache_links_to(clone: Clone) -> No
     clone.sh("dvc checkout --relink")
     outputs = [out for stage in clone.lock()["stages"].values() for out in stage["outs"]]
     linked = [out for out in outputs if (clone.path / out["path"]).stat().st_nlink > 1]
-    assert len(linked) == 17
+    assert len(linked) == 33
 
     for stage in clone.lock()["stages"].values():
         clone.call("sh", "-c", stage["cmd"])  # without DVC, which would take the old outputs away first
