@@ -18,10 +18,11 @@ few-labels: .venv/installed
 # Ask a person for labels, the most useful images first; then make repro learns from them.
 DATASET ?= $(shell sed -n 's/^  dataset: *\([^ ]*\).*/\1/p' params.yaml)
 DATASET ?= $(shell sed -n 's/^  dataset: *\([^ ]*\).*/\1/p' params.yaml)
+label: export DATASET := $(DATASET)
 label: .venv/installed
 	$(BIN)/dvc repro --quiet select-labels
 	$(BIN)/python -m app.label --queries data/queries.csv --dataset data/classes.json \
-		--images data/train_images.npy --names data/train_names.csv --ledger labels/$(DATASET).csv
+		--images data/train_images.npy --names data/train_names.csv --ledger "labels/$$DATASET.csv"
 
 # Classify photos that the pipeline has never seen, a folder or one file, into predictions.csv: make predict IMAGES=~/new
 # By the network, or by logistic regression: MODEL=logreg. Another place for the answers: OUT=elsewhere.csv
@@ -56,8 +57,9 @@ compare: .venv/installed
 
 # Write report.md: what the working tree changes in results, against BASE.
 BASE ?= main
+pr-report: export BASE := $(BASE)
 pr-report: .venv/installed
-	$(BIN)/python -m tools.pr_report --base $(BASE) --report report.md
+	$(BIN)/python -m tools.pr_report --report report.md
 
 # What some tests need that pip cannot bring, each as a command and the package of Debian's that has it. Where it cannot
 # be installed, those tests are skipped.
