@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from few_labels.errors import InputError
-from few_labels.images import to_pixel_vectors, to_unit_range
+from few_labels.images import choose_pca_solver, to_pixel_vectors, to_unit_range
 
 N_SAMPLED_PATCHES = 200_000
 N_SAMPLED_IMAGES = 20_000
@@ -136,7 +136,8 @@ def fit_patches(
     words = learn_words(images, n_words, patch_size, seed)
     described = describe(images, words, n_regions)
     sample = np.random.default_rng(seed).permutation(len(images))[:N_SAMPLED_IMAGES]
-    components = PCA(min(n_components, len(sample), described.shape[1]), svd_solver="covariance_eigh")
+    n_features = described.shape[1]
+    components = PCA(min(n_components, len(sample), n_features), svd_solver=choose_pca_solver(len(sample), n_features))
     components.fit(described[sample])
     pixels = to_pixel_vectors(images[np.sort(sample)])
     scale = np.sqrt(pixels.var(axis=0).sum() / components.explained_variance_.sum())

@@ -16,6 +16,7 @@ from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from few_labels.errors import InputError
+from few_labels.images import choose_pca_solver
 
 N_COMPONENTS = 300
 # In squared pixel units. A component of this variance is shrunk to 1 / sqrt(2), one of much less hardly at all; of
@@ -61,7 +62,7 @@ def train(
     """
     if len(np.unique(y)) < 2:
         raise InputError(f"the training set has {len(np.unique(y))} class, allowed are 2 or more: buy more labels")
-    components = PCA(min(N_COMPONENTS, *X.shape), svd_solver="covariance_eigh").fit(X)
+    components = PCA(min(N_COMPONENTS, *X.shape), svd_solver=choose_pca_solver(*X.shape)).fit(X)
     rotation = components.components_.T / np.sqrt(1 + components.explained_variance_ / SHRUNK_VARIANCE)
     classifier = LogisticRegression(C=C, max_iter=max_iter, random_state=seed)
     # The products are a few columns wide: a second thread waits more than it works.

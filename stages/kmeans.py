@@ -21,7 +21,7 @@ from tqdm import tqdm
 from typer import Option
 
 from few_labels.artifacts import Clustering, load_embedding, replacing, save_clustering
-from few_labels.images import to_rows
+from few_labels.images import choose_pca_solver, to_rows
 from stages import run
 
 ROWS_AT_ONCE = 4096
@@ -94,8 +94,8 @@ def fit_kmeans(
     with tqdm(total=4, bar_format="{desc:<40} {n}/{total} {elapsed}") as progress:
         progress.set_description("principal components")
         n_components = min(n_components, *X.shape)
-        # The covariance of the pixels is small and exact; a randomised solver would be neither.
-        components = PCA(n_components, svd_solver="covariance_eigh").fit_transform(X)
+        # Exact, which a randomised solver would not be.
+        components = PCA(n_components, svd_solver=choose_pca_solver(*X.shape)).fit_transform(X)
         progress.update()
 
         progress.set_description("k-means++ on the components")

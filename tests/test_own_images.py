@@ -306,11 +306,14 @@ def test_a_small_test_set_is_no_reason_to_refuse_a_limit() -> None:
         parse_limit("0", n_classes=0, n_pool=60, n_test=20)
 
 
-def test_twenty_images_run_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images, labels = digits()
-    some = np.flatnonzero(labels < 2)[:20]
-    write_folder(tmp_path / "data/own", "train", images[some], labels[some])
-    run_stages(tmp_path, SMALL | {"n_clusters": 2000, "train_nn.max_steps": 300}, monkeypatch)
+def test_twenty_images_of_many_pixels_run_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # 12,288 values each: what takes the cube of that, or a table of its square, does not come back.
+    images, names = tiles(64)
+    some = slice(50, 70)
+    write_folder(tmp_path / "data/own", "train", images[some], names[some])
+    changes = {"n_clusters": 2000, "download.image_size": 64, "train_nn.max_steps": 200}
+    run_stages(tmp_path, SMALL | changes, monkeypatch)
+    assert load(tmp_path, "train_images.npy").shape == (20, 64, 64, 3)
     assert len(pd.read_csv(tmp_path / "data/pool_labels.csv")) == 20
 
 
