@@ -57,7 +57,7 @@ compare: .venv/installed
 
 # Write report.md: what the working tree changes in results, against BASE.
 BASE ?= main
-pr-report: export BASE := $(BASE)
+pr-report: override export BASE := $(value BASE)
 pr-report: .venv/installed
 	$(BIN)/python -m tools.pr_report --report report.md
 
