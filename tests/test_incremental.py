@@ -125,7 +125,7 @@ def test_a_quick_run_needs_no_more_than_two_settings(clone: Clone) -> None:
 
 
 def test_one_more_answer_reruns_what_it_reaches(clone: Clone) -> None:
-    clone.set_params({"select_labels.oracle": "person"})
+    clone.set_params({"select_labels.oracle": "person", "select_labels.n_labels": 60})
     assert clone.repro() == ["select-labels"]
     queries = pd.read_csv(clone.path / "data" / "queries.csv")
     append_answer(
