@@ -4,13 +4,13 @@ TensorFlow is imported inside the functions: the other cases, and the runner its
 """
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from benchmarks.common import Measurement, System, load, params
 from few_labels.images import to_unit_range
+from few_labels.parameters import TrainNN
 
 if TYPE_CHECKING:
     from stages.train_nn import keras
@@ -26,19 +26,10 @@ IMAGES_TO_COMPILE = 1000
 
 def fit_ours(max_epochs: int | None = None) -> "keras.Sequential":
     """Train as the train-nn stage does, for at most so many epochs."""
-    from stages.train_nn import Architecture, Precision, Schedule, Settings, train
+    from stages.train_nn import train
 
     chosen = params()["train_nn"]
-    settings = Settings(
-        **chosen
-        | {
-            "architecture": Architecture(chosen["architecture"]),
-            "precision": Precision(chosen["precision"]),
-            "schedule": Schedule(chosen["schedule"]),
-        }
-    )
-    if max_epochs:
-        settings = replace(settings, max_epochs=max_epochs)
+    settings = TrainNN(**chosen | ({"max_epochs": max_epochs} if max_epochs else {}))
     with tempfile.TemporaryDirectory() as history:
         return train(
             to_unit_range(load("train_images")),
@@ -52,10 +43,10 @@ def fit_ours(max_epochs: int | None = None) -> "keras.Sequential":
 
 def compile_published(seed: int) -> "keras.Sequential":
     """Build the published network, untrained."""
-    from stages.train_nn import Architecture, Precision, build, keras
+    from stages.train_nn import build, keras
 
     keras.utils.set_random_seed(seed)
-    network = build(Architecture.PUBLISHED, Precision.FLOAT32, load("train_images").shape[1:], N_CLASSES)
+    network = build("published", "float32", load("train_images").shape[1:], N_CLASSES)
     network.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     return network
 

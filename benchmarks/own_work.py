@@ -1,4 +1,4 @@
-"""Run one stage and print the seconds of its own work: ``python -m benchmarks.own_work stages.kmeans --n-clusters 9``.
+"""Run one stage and print the seconds of its own work: ``python -m benchmarks.own_work stages.kmeans --model ...``.
 
 What the stage imports, also what it imports in mid-run, is loaded before the clock starts.
 """

@@ -16,6 +16,7 @@ from sklearn.cluster import KMeans
 from benchmarks.common import Measurement, System, load, params
 from few_labels.artifacts import Clustering, LabelledImages, save_array
 from few_labels.images import to_pixel_vectors
+from few_labels.parameters import Featurize
 from stages import featurize, propagate
 from stages.kmeans import describe, fit_kmeans
 
@@ -56,10 +57,10 @@ def measure_featurize(n_images: int, k: int) -> Measurement:
         del images, centroids
         with measurement.clock():
             featurize.main(
+                Featurize(representation="distances"),
                 train_embedding=folder / "train.npy",
                 test_embedding=folder / "test.npy",
                 model=folder / "kmeans.joblib",
-                representation=featurize.Representation.DISTANCES,
                 train_features=folder / "train_features.npy",
                 test_features=folder / "test_features.npy",
             )

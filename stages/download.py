@@ -32,6 +32,7 @@ from typer import Option
 
 from few_labels.artifacts import UNKNOWN, Classes, replacing, save_array, save_classes, save_names
 from few_labels.errors import InputError
+from few_labels.parameters import Download
 from few_labels.photos import Channels, Photos, match_channels, prepare, read_photos
 from stages import run
 
@@ -120,13 +121,9 @@ class Part:
 
 
 def main(
-    dataset: Annotated[str, Option(help="a name for messages")],
-    description: Annotated[Path, Option(help="what the data set is")],
+    download: Download,
+    descriptions: Annotated[Path, Option(help="a folder: what each data set is, a file a data set")],
     own: Annotated[Path, Option(help="where one's own images are")],
-    source: Annotated[str, Option(help="auto, or a folder with the IDX files, gzipped or not")],
-    limit: Annotated[str, Option(help="None, or how many images of the pool to keep")],
-    image_size: Annotated[int, Option(min=4, max=1024, help="side of an image in pixels")],
-    channels: Annotated[Channels, Option(help="auto is grey where all images are")],
     train_images: Annotated[Path, Option()],
     train_labels: Annotated[Path, Option()],
     train_names: Annotated[Path, Option()],
@@ -136,16 +133,18 @@ def main(
     known_classes: Annotated[Path, Option()],
     rejected: Annotated[Path, Option(help="files that are no usable image, and why")],
 ) -> None:
-    described = describe(description)
+    described = describe(descriptions / f"{download.dataset}.yaml")
+    image_size, channels = download.image_size, Channels(download.channels)
     refused = pd.DataFrame(columns=["image", "reason"])
     if isinstance(described, IdxDescription):
         class_names = described.class_names
-        pool, test = read_fetched(described, source, image_size, channels)
+        pool, test = read_fetched(described, download.source, image_size, channels)
     elif any(find_idx(own, file) for file in OWN_IDX["train"]):
         class_names, pool, test = read_own_idx(own, image_size, channels)
     else:
         class_names, pool, test, refused = read_own_photos(own, image_size, channels)
-    if (n_kept := parse_limit(limit, len(class_names), len(pool.name), len(test.name))) is not None:
+    if (n_kept := download.limit) is not None:
+        check_limit(n_kept, len(class_names), len(pool.name), len(test.name))
         n_test = round(len(test.name) * n_kept / len(pool.name))
         pool, test = pool.take(balanced_head(pool.label, n_kept)), test.take(balanced_head(test.label, n_test))
     if len(pool.name) < LEAST_POOL:
@@ -168,8 +167,8 @@ def main(
         )
     n_known = np.count_nonzero(pool.label != UNKNOWN)
     print(
-        f"{dataset}: {len(pool.name)} images in the pool, {n_known} with a known label, {len(test.name)} test images, "
-        f"of shape {pool.images.shape[1:]}"
+        f"{download.dataset}: {len(pool.name)} images in the pool, {n_known} with a known label, "
+        f"{len(test.name)} test images, of shape {pool.images.shape[1:]}"
     )
 
 
@@ -326,18 +325,15 @@ def make_idx_part(
     return Part([f"{part}/{row:05}" for row in range(len(images))], prepared, label)
 
 
-def parse_limit(limit: str, n_classes: int, n_pool: int, n_test: int) -> int | None:
-    """Read ``download.limit``: None for every image, or a number that leaves each class in both sets.
+def check_limit(limit: int, n_classes: int, n_pool: int, n_test: int) -> None:
+    """Refuse a limit that leaves a class out of one of the two sets.
 
     Test images that are fewer than the classes cannot have each of them, and set no limit.
     """
     lowest = max(LEAST_POOL, n_classes, -(-n_classes * n_pool // n_test) if n_test >= max(1, n_classes) else 0)
     lowest = min(lowest, n_pool)
-    if limit == "None":
-        return None
-    if not limit.isdecimal() or not lowest <= int(limit) <= n_pool:
-        raise InputError(f"limit is {limit}, allowed are null and {lowest} to {n_pool}")
-    return int(limit)
+    if not lowest <= limit <= n_pool:
+        raise InputError(f"download.limit is {limit}, allowed are null and {lowest} to {n_pool}")
 
 
 def fetch(described: IdxDescription, source: str) -> dict[str, bytes]:

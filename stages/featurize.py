@@ -2,7 +2,6 @@
 
 import json
 import math
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,30 +16,25 @@ from typer import Option
 from few_labels.artifacts import load_embedding, replacing
 from few_labels.errors import InputError
 from few_labels.images import to_rows
+from few_labels.parameters import Featurize
 from stages import run
 
 ROWS_AT_ONCE = 4096
 
 
-class Representation(StrEnum):
-    """What stands for an image."""
-
-    EMBEDDING = "embedding"
-    DISTANCES = "distances"
-
-
 def main(
+    featurize: Featurize,
     train_embedding: Annotated[Path, Option()],
     test_embedding: Annotated[Path, Option()],
-    representation: Annotated[Representation, Option()],
     train_features: Annotated[Path, Option()],
     test_features: Annotated[Path, Option()],
     model: Annotated[Path | None, Option(help="the fitted k-means that distances are measured to")] = None,
     settings: Annotated[Path | None, Option(help="JSON: how other images get the same features")] = None,
 ) -> None:
-    if representation is Representation.DISTANCES and model is None:
+    by_distances = featurize.representation == "distances"
+    if by_distances and model is None:
         raise InputError("distances are measured to the centroids of a model, and none was given")
-    kmeans = joblib.load(model) if model and representation is Representation.DISTANCES else None
+    kmeans = joblib.load(model) if model and by_distances else None
     for source, destination in ((train_embedding, train_features), (test_embedding, test_features)):
         embedding = load_embedding(source)
         n_features = kmeans.n_clusters if kmeans else math.prod(embedding.shape[1:])
@@ -51,13 +45,13 @@ def main(
             )
             for start in tqdm(range(0, len(embedding), ROWS_AT_ONCE), desc=destination.stem, unit="chunk"):
                 rows = slice(start, start + ROWS_AT_ONCE)
-                file.write(featurize(embedding[rows], kmeans).astype("<f4", copy=False).data)
+                file.write(to_features(embedding[rows], kmeans).astype("<f4", copy=False).data)
     if settings:
         with replacing(settings) as temporary:
-            temporary.write_text(json.dumps({"representation": representation}) + "\n")
+            temporary.write_text(json.dumps(featurize.model_dump()) + "\n")
 
 
-def featurize(embedding: NDArray[np.uint8 | np.float32], kmeans: KMeans | None) -> NDArray[np.float32]:
+def to_features(embedding: NDArray[np.uint8 | np.float32], kmeans: KMeans | None) -> NDArray[np.float32]:
     """Represent each image by one row of numbers.
 
     Parameters

@@ -22,6 +22,7 @@ from typer import Option
 
 from few_labels.artifacts import Clustering, load_embedding, replacing, save_clustering
 from few_labels.images import choose_pca_solver, to_rows
+from few_labels.parameters import KMeans as KMeansParameters
 from stages import run
 
 ROWS_AT_ONCE = 4096
@@ -30,12 +31,10 @@ LEAST_IMAGES_PER_CLUSTER = 4
 
 
 def main(
+    kmeans: KMeansParameters,
+    n_clusters: int,
+    seed: int,
     embedding: Annotated[Path, Option()],
-    n_clusters: Annotated[int, Option(min=1)],
-    n_components: Annotated[int, Option(min=1, help="principal components to start on")],
-    n_iter_components: Annotated[int, Option(min=1, help="Lloyd iterations on the components")],
-    n_iter_pixels: Annotated[int, Option(min=1, help="Lloyd iterations on the pixels")],
-    seed: Annotated[int, Option(min=0, max=2**31 - 1)],
     model: Annotated[Path, Option()],
     clustering: Annotated[Path, Option()],
 ) -> None:
@@ -43,19 +42,12 @@ def main(
     n_found = limit_clusters(n_clusters, len(X))
     if n_found < n_clusters:
         print(f"n_clusters is {n_clusters}, {len(X)} images get {n_found}: {LEAST_IMAGES_PER_CLUSTER} images a cluster")
-    kmeans = fit_kmeans(
-        X,
-        n_found,
-        n_components=n_components,
-        n_iter_components=n_iter_components,
-        n_iter_pixels=n_iter_pixels,
-        seed=seed,
-    )
-    partition = describe(kmeans, X)
+    fitted = fit_kmeans(X, n_found, **kmeans.model_dump(), seed=seed)
+    partition = describe(fitted, X)
     with replacing(model) as temporary:
-        joblib.dump(kmeans, temporary)
+        joblib.dump(fitted, temporary)
     save_clustering(clustering, partition)
-    print(f"{len(X)} images in {n_found} clusters, inertia {kmeans.inertia_:,.0f}")
+    print(f"{len(X)} images in {n_found} clusters, inertia {fitted.inertia_:,.0f}")
 
 
 def limit_clusters(n_clusters: int, n_images: int) -> int:

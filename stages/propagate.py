@@ -7,7 +7,6 @@ lets labels flow along a graph of nearest neighbours (Zhou et al. 2004, "Learnin
 on different images. ``percentile`` trades how many images take a label against how many of those labels are right.
 """
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -28,38 +27,18 @@ from few_labels.artifacts import (
 )
 from few_labels.errors import InputError
 from few_labels.images import to_rows
+from few_labels.parameters import Propagate, SpreadingMethod, TrainLogreg
 from stages import run
 
 
-class Weighting(StrEnum):
-    """How far a spread label is trusted."""
-
-    SCORE = "score"
-    EQUAL = "equal"
-
-
-class Method(StrEnum):
-    """Along what a label spreads."""
-
-    CLUSTER = "cluster"
-    GRAPH = "graph"
-    LINEAR = "linear"
-    GRAPH_AND_LINEAR = "graph-and-linear"
-
-
 def main(
+    propagate: Propagate,
+    percentile: float,
+    train_logreg: TrainLogreg,
     clustering: Annotated[Path, Option()],
     embedding: Annotated[Path, Option()],
     classes: Annotated[Path, Option()],
     bought: Annotated[Path, Option()],
-    percentile: Annotated[float, Option(min=0, max=100)],
-    method: Annotated[Method, Option()],
-    n_neighbours: Annotated[int, Option(min=1, help="of each image in the graph")],
-    alpha: Annotated[float, Option(min=0, max=0.999, help="what an image takes from its neighbours in the graph")],
-    n_steps: Annotated[int, Option(min=1, help="how often it does")],
-    weighting: Annotated[Weighting, Option(help="of a label that did not come over a cluster")],
-    C: Annotated[float, Option("--C", min=1e-6, help="of the linear method's classifier")],
-    max_iter: Annotated[int, Option(min=1, help="of the linear method's classifier")],
     training_set: Annotated[Path, Option()],
     audit_images: Annotated[Path | None, Option(help="what nothing may be trained on")] = None,
 ) -> None:
@@ -72,13 +51,15 @@ def main(
             f"{len(purchase.index)} labels, {seen}, allowed are two classes or more: make label asks for them, "
             "where select_labels.oracle is person; n_labels buys more, where it is dataset"
         )
-    if method is Method.CLUSTER:
+    if propagate.method == "cluster":
         labelled = spread_over_clusters(partition, purchase, percentile)
     else:
         X = to_rows(load_embedding(embedding, n_images))
-        scores = score_classes(method, X, purchase, len(class_names), n_neighbours, alpha, n_steps, C, max_iter)
+        scores = score_classes(
+            X, purchase, len(class_names), **propagate.model_dump(exclude={"weighting"}), **train_logreg.model_dump()
+        )
         labelled = keep_surest(scores, purchase, percentile)
-        if weighting is Weighting.EQUAL:
+        if propagate.weighting == "equal":
             labelled = LabelledImages(labelled.index, labelled.label)
     if audit_images:
         labelled = leave_out(labelled, load_index(audit_images, n_images))
@@ -128,10 +109,11 @@ def spread_over_clusters(clustering: Clustering, bought: LabelledImages, percent
 
 
 def score_classes(
-    method: Method,
     X: NDArray[np.float32],
     bought: LabelledImages,
     n_classes: int,
+    *,
+    method: SpreadingMethod,
     n_neighbours: int,
     alpha: float,
     n_steps: int,
@@ -142,11 +124,11 @@ def score_classes(
 
     Parameters
     ----------
-    method : Method
-        Not ``cluster``.
     X : ndarray of shape (n_images, n_features), float32
     bought : LabelledImages
     n_classes : int
+    method : str
+        ``graph``, ``linear`` or ``graph-and-linear``.
     n_neighbours : int
         Of each image in the graph.
     alpha : float
@@ -166,9 +148,9 @@ def score_classes(
     from few_labels.logistic_regression import score, train
 
     scores = []
-    if method is not Method.LINEAR:
+    if method != "linear":
         scores.append(spread_over_graph(join_neighbours(X, n_neighbours), bought, n_classes, alpha, n_steps))
-    if method is not Method.GRAPH:
+    if method != "graph":
         scores.append(score(train(X[bought.index], bought.label, C=C, max_iter=max_iter), X, n_classes))
     return np.mean(scores, axis=0)
 

@@ -6,10 +6,9 @@ it counts, whatever the settings were when it was asked for.
 
 import sys
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
@@ -35,6 +34,7 @@ from few_labels.artifacts import (
 from few_labels.errors import InputError
 from few_labels.images import to_rows
 from few_labels.ledger import Resolved, read_ledger, resolve
+from few_labels.parameters import SelectLabels, TrainLogreg
 from few_labels.query import Pool, Strategy, draw_audit, plan_rounds, query
 from few_labels.sheets import shorten, tile
 from stages import run
@@ -45,13 +45,6 @@ SHEET_CLASSES = 40
 # One query in so many is about an audit image, as long as there are any.
 AUDIT_SPACING = 4
 QUERY_COLUMNS = ["image", "cluster", "guess", "sureness", "audit"]
-
-
-class Oracle(StrEnum):
-    """Who answers."""
-
-    DATASET = "dataset"
-    PERSON = "person"
 
 
 @dataclass(frozen=True)
@@ -76,23 +69,18 @@ class Answered:
 
 
 def main(
+    select_labels: SelectLabels,
+    train_logreg: TrainLogreg,
+    seed: int,
+    download__dataset: str,
     images: Annotated[Path, Option()],
     labels: Annotated[Path, Option(help="the known labels, of which the rows asked for are read")],
     known_classes: Annotated[Path, Option()],
-    oracle: Annotated[Oracle, Option(help="who answers")],
-    strategy: Annotated[Strategy, Option()],
-    n_labels: Annotated[int, Option(min=1, help="the budget; audit images come on top")],
-    n_rounds: Annotated[int, Option(min=1, help="of margin, when the data set answers")],
-    n_queries: Annotated[int, Option(min=1, help="how many images to ask a person about next")],
-    n_audit: Annotated[str, Option(help="auto, or how many images to ask about for grading alone")],
-    C: Annotated[float, Option("--C", min=1e-6, help="of margin's classifier")],
-    max_iter: Annotated[int, Option(min=1, help="of margin's classifier")],
-    seed: Annotated[int, Option(min=0, max=2**31 - 1)],
     bought: Annotated[Path, Option()],
     clustering: Annotated[Path | None, Option(help="what representative and margin choose from")] = None,
     embedding: Annotated[Path | None, Option(help="what margin's classifier sees")] = None,
     names: Annotated[Path | None, Option()] = None,
-    ledger: Annotated[Path | None, Option(help="what people answered")] = None,
+    ledgers: Annotated[Path | None, Option(help="a folder: what people answered, a file a data set")] = None,
     classes: Annotated[Path | None, Option(help="the known classes, and those that people added")] = None,
     queries: Annotated[Path | None, Option(help="what to ask a person next, in order of use")] = None,
     audit_images: Annotated[Path | None, Option(help="what nothing may be trained on")] = None,
@@ -105,14 +93,16 @@ def main(
     name = load_names(names, n_images) if names else [str(row) for row in range(n_images)]
     partition = load_clustering(clustering, n_images) if clustering else None
     rows = partial(read_rows, embedding, n_images) if embedding else None
-    pool = Pool(n_images, partition, rows, C, max_iter, seed)
-    audit = draw_audit(name, parse_n_audit(n_audit, known, n_images), seed)
+    strategy, n_labels = Strategy(select_labels.strategy), select_labels.n_labels
+    pool = Pool(n_images, partition, rows, train_logreg.C, train_logreg.max_iter, seed)
+    audit = draw_audit(name, choose_n_audit(select_labels.n_audit, known, n_images), seed)
 
-    if oracle is Oracle.DATASET:
+    if select_labels.oracle == "dataset":
         true_labels = load_labels(labels, n_images)
-        answered = ask_data_set(pool, strategy, true_labels, known.class_names, n_labels, n_rounds, audit)
+        answered = ask_data_set(pool, strategy, true_labels, known.class_names, n_labels, select_labels.n_rounds, audit)
     else:
-        answered = ask_person(pool, strategy, read_answers(ledger, known, name), n_labels, n_queries, audit)
+        answers = read_answers(ledgers / f"{download__dataset}.csv" if ledgers else None, known, name)
+        answered = ask_person(pool, strategy, answers, n_labels, select_labels.n_queries, audit)
     asked_next = list_queries(pool, name, answered.class_names, answered.bought, answered.next_rows, audit)
 
     named = (name, answered.class_names) if names else ()
@@ -154,12 +144,12 @@ def read_answers(ledger: Path | None, known: Classes, names: list[str]) -> Resol
     return resolved
 
 
-def parse_n_audit(n_audit: str, known: Classes, n_images: int) -> int:
-    """Read ``select_labels.n_audit``.
+def choose_n_audit(n_audit: int | Literal["auto"], known: Classes, n_images: int) -> int:
+    """Say how many images are for the audit.
 
     Parameters
     ----------
-    n_audit : str
+    n_audit : int or str
         A number, or ``auto``: none where test images have labels, else 100, and at most a fifth of the pool.
     known : Classes
     n_images : int
@@ -172,13 +162,13 @@ def parse_n_audit(n_audit: str, known: Classes, n_images: int) -> int:
     Raises
     ------
     InputError
-        If it is neither, or leaves nothing to train on.
+        If it leaves nothing to train on.
     """
     if n_audit == "auto":
         return 0 if known.n_labelled_test_images else min(100, n_images // 5)
-    if not n_audit.isdecimal() or int(n_audit) >= n_images:
-        raise InputError(f"n_audit is {n_audit}, allowed are auto and 0 to {n_images - 1}")
-    return int(n_audit)
+    if n_audit >= n_images:
+        raise InputError(f"select_labels.n_audit is {n_audit}, allowed are auto and 0 to {n_images - 1}")
+    return n_audit
 
 
 def ask_data_set(

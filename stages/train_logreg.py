@@ -12,17 +12,17 @@ from typer import Option
 from few_labels.artifacts import load_classes, load_features, load_labelled, replacing, save_array
 from few_labels.errors import InputError
 from few_labels.logistic_regression import out_of_fold, score, train
+from few_labels.parameters import TrainLogreg
 from stages import run
 
 
 def main(
+    train_logreg: TrainLogreg,
+    seed: int,
     features: Annotated[Path, Option()],
     classes: Annotated[Path, Option()],
     training_set: Annotated[Path, Option()],
     test_features: Annotated[Path, Option()],
-    C: Annotated[float, Option("--C", min=1e-6, help="inverse of the regularisation strength")],
-    max_iter: Annotated[int, Option(min=1)],
-    seed: Annotated[int, Option(min=0, max=2**31 - 1, help="draws the folds")],
     model: Annotated[Path, Option()],
     test_scores: Annotated[Path, Option(help="the probabilities of the classes for each test image")],
     pool_scores: Annotated[Path | None, Option(help="the same for each image of the pool")] = None,
@@ -30,8 +30,9 @@ def main(
     bought_scores: Annotated[Path | None, Option(help="the same for each bought label, out of fold")] = None,
 ) -> None:
     rows, n_classes = load_features(features), len(load_classes(classes).class_names)
+    settings = {**train_logreg.model_dump(), "seed": seed}
     labelled = load_labelled(training_set, len(rows), n_classes)
-    classifier = train(rows[labelled.index], labelled.label, weight=labelled.weight, C=C, max_iter=max_iter, seed=seed)
+    classifier = train(rows[labelled.index], labelled.label, weight=labelled.weight, **settings)
     with replacing(model) as temporary:
         joblib.dump(classifier, temporary)
     test_rows = load_features(test_features)
@@ -44,10 +45,11 @@ def main(
         purchase = load_labelled(bought, len(rows), n_classes)
         save_array(
             bought_scores,
-            out_of_fold(rows[purchase.index], purchase.label, n_classes, C=C, max_iter=max_iter, seed=seed),
+            out_of_fold(rows[purchase.index], purchase.label, n_classes, **settings),
         )
     print(
-        f"logistic regression on {len(labelled.index)} images, {classifier.n_iter_[0]} iterations of at most {max_iter}"
+        f"logistic regression on {len(labelled.index)} images, {classifier.n_iter_[0]} iterations "
+        f"of at most {train_logreg.max_iter}"
     )
 
 

@@ -19,8 +19,6 @@ import json
 import shutil
 import tempfile
 import zipfile
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +33,7 @@ from few_labels.artifacts import load_classes, load_images, load_labelled, repla
 from few_labels.calibration import fit_temperature
 from few_labels.errors import InputError
 from few_labels.images import to_unit_range
+from few_labels.parameters import Architecture, Precision, Schedule, TrainNN
 from stages import run
 
 MAX_RESTARTS = 3
@@ -46,84 +45,13 @@ LEAST_SIDE_PUBLISHED = 7
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-class Architecture(StrEnum):
-    """Which network: this project's, small or large, or the published study's."""
-
-    COMPACT = "compact"
-    LARGE = "large"
-    PUBLISHED = "published"
-
-
-class Precision(StrEnum):
-    """What the products of the hidden layers are computed in."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-
-
-class Schedule(StrEnum):
-    """How the learning rate moves during training."""
-
-    COSINE = "cosine"
-    CONSTANT = "constant"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a network is built and trained.
-
-    Attributes
-    ----------
-    architecture : Architecture
-    precision : Precision
-        ``bfloat16`` is the faster one where the processor has instructions for it.
-    batch_size : int
-        Images a step; a training set too small for 16 such steps an epoch takes smaller ones.
-    learning_rate : float
-        Adam's peak rate at ``batch_size``; smaller batches scale it by the square root of their ratio (Malladi et al.
-        2022, "On the SDEs and scaling rules for adaptive gradient algorithms").
-    schedule : Schedule
-        ``cosine`` warms up over a tenth of the steps and falls to zero; ``constant`` keeps the rate.
-    max_epochs, max_steps : int
-        Training ends at the first of the two, rounded to whole epochs.
-    patience : int
-        Epochs without a lower validation loss before training stops early.
-    validation_fraction : float
-        Share of the training set held out to choose the best epoch, greater than 0 and at most 0.5.
-    mixup : float
-        Mix each image and its label with another's, anew at each epoch, in proportions drawn from a beta distribution
-        with both parameters equal to this (Zhang et al. 2018, "mixup: Beyond empirical risk minimization"); 0 mixes
-        none.
-    """
-
-    architecture: Architecture
-    precision: Precision
-    batch_size: int
-    learning_rate: float
-    schedule: Schedule
-    max_epochs: int
-    max_steps: int
-    patience: int
-    validation_fraction: float
-    mixup: float
-
-
 def main(
+    train_nn: TrainNN,
+    seed: int,
     images: Annotated[Path, Option()],
     classes: Annotated[Path, Option()],
     training_set: Annotated[Path, Option()],
     test_images: Annotated[Path, Option()],
-    architecture: Annotated[Architecture, Option()],
-    precision: Annotated[Precision, Option()],
-    batch_size: Annotated[int, Option(min=1)],
-    learning_rate: Annotated[float, Option(min=1e-6, max=1)],
-    schedule: Annotated[Schedule, Option()],
-    max_epochs: Annotated[int, Option(min=1)],
-    max_steps: Annotated[int, Option(min=1)],
-    patience: Annotated[int, Option(min=1)],
-    validation_fraction: Annotated[float, Option(min=0.01, max=0.5)],
-    mixup: Annotated[float, Option(min=0, max=10)],
-    seed: Annotated[int, Option(min=0, max=2**31 - 1)],
     model: Annotated[Path, Option()],
     training: Annotated[Path, Option(help="JSON: how the training went")],
     test_scores: Annotated[Path, Option(help="the scores of the classes for each test image")],
@@ -131,24 +59,12 @@ def main(
     calibration: Annotated[Path | None, Option(help="JSON: the temperature of the probabilities")] = None,
     history: Annotated[Path | None, Option(help="folder for the loss and accuracy of each epoch")] = None,
 ) -> None:
-    settings = Settings(
-        architecture,
-        precision,
-        batch_size,
-        learning_rate,
-        schedule,
-        max_epochs,
-        max_steps,
-        patience,
-        validation_fraction,
-        mixup,
-    )
     pictures, n_classes = load_images(images), len(load_classes(classes).class_names)
     labelled = load_labelled(training_set, len(pictures), n_classes)
     X = to_unit_range(pictures[labelled.index])
     with tempfile.TemporaryDirectory() as scratch:
         network, restarts = train_until_alive(
-            X, labelled.label, n_classes, settings, seed, Path(scratch), labelled.weight
+            X, labelled.label, n_classes, train_nn, seed, Path(scratch), labelled.weight
         )
         if history:
             for log in sorted(Path(scratch).glob("plots/metrics/*/*.tsv")):
@@ -161,13 +77,13 @@ def main(
     if pool_scores:
         save_array(pool_scores, score(saved, pictures))
     if calibration:
-        held_out, _ = split(len(X), validation_fraction, derive_seed(seed, restarts))
+        held_out, _ = split(len(X), train_nn.validation_fraction, derive_seed(seed, restarts))
         temperature = fit_temperature(saved.predict(X[held_out], verbose=0), labelled.label[held_out])
         with replacing(calibration) as temporary:
             temporary.write_text(json.dumps({"temperature": temperature}) + "\n")
     with replacing(training) as temporary:
         temporary.write_text(json.dumps({"restarts": restarts}) + "\n")
-    print(f"{architecture} network on {len(labelled.index)} images, {restarts} restarts")
+    print(f"{train_nn.architecture} network on {len(labelled.index)} images, {restarts} restarts")
 
 
 def build(
@@ -177,8 +93,10 @@ def build(
 
     Parameters
     ----------
-    architecture : Architecture
-    precision : Precision
+    architecture : str
+        ``compact``, ``large`` or ``published``.
+    precision : str
+        ``bfloat16`` or ``float32``.
     image_shape : tuple of int
         Height, width and channels.
     n_classes : int
@@ -193,18 +111,18 @@ def build(
     InputError
         If the images are too small for the architecture.
     """
-    if architecture is Architecture.PUBLISHED and min(image_shape[:2]) < LEAST_SIDE_PUBLISHED:
+    if architecture == "published" and min(image_shape[:2]) < LEAST_SIDE_PUBLISHED:
         raise InputError(
             f"architecture published is for images of {LEAST_SIDE_PUBLISHED} pixels a side or more, "
             f"these are of {image_shape[0]} x {image_shape[1]}"
         )
     # Layers are numbered from one in every network, so that a second one of a process is saved like the first.
     keras.utils.clear_session()
-    keras.config.set_dtype_policy("mixed_bfloat16" if precision is Precision.BFLOAT16 else "float32")
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     layers = keras.layers
     stack = {
         # The first layer strides: most of a network's time goes where the images are largest.
-        Architecture.COMPACT: lambda: [
+        "compact": lambda: [
             layers.Conv2D(32, 4, strides=2, padding="same", activation="relu"),
             layers.Conv2D(64, 3, padding="same", activation="relu"),
             layers.MaxPooling2D(),
@@ -214,7 +132,7 @@ def build(
             layers.Dense(n_classes, activation="softmax", dtype="float32"),
         ],
         # Dropout on both sides of the wide layer keeps labels that were spread, some of them wrong, from being learnt.
-        Architecture.LARGE: lambda: [
+        "large": lambda: [
             layers.Conv2D(32, 4, strides=2, padding="same", activation="relu"),
             layers.Conv2D(64, 3, padding="same", activation="relu"),
             layers.MaxPooling2D(),
@@ -225,7 +143,7 @@ def build(
             layers.Dropout(0.3),
             layers.Dense(n_classes, activation="softmax", dtype="float32"),
         ],
-        Architecture.PUBLISHED: lambda: [
+        "published": lambda: [
             layers.Conv2D(32, 3, activation="relu"),
             layers.Conv2D(64, 3, activation="relu"),
             layers.Conv2D(128, 3, activation="relu"),
@@ -235,14 +153,14 @@ def build(
             layers.Dense(n_classes, activation="sigmoid", dtype="float32"),
         ],
     }[architecture]
-    return keras.Sequential([keras.Input(image_shape), *stack()], name=architecture.value)
+    return keras.Sequential([keras.Input(image_shape), *stack()], name=architecture)
 
 
 def train_until_alive(
     X: NDArray[np.float32],
     y: NDArray[np.unsignedinteger],
     n_classes: int,
-    settings: Settings,
+    settings: TrainNN,
     seed: int,
     history: Path,
     weight: NDArray[np.float32] | None = None,
@@ -254,7 +172,7 @@ def train_until_alive(
     X : ndarray of shape (n_images, height, width, channels), float32, in 0-1
     y : ndarray of shape (n_images,), unsigned integer
     n_classes : int
-    settings : Settings
+    settings : TrainNN
     seed : int
         Each attempt derives its own seed from it.
     history : Path
@@ -302,7 +220,7 @@ def train(
     X: NDArray[np.float32],
     y: NDArray[np.unsignedinteger],
     n_classes: int,
-    settings: Settings,
+    settings: TrainNN,
     seed: int,
     history: Path,
     weight: NDArray[np.float32] | None = None,
@@ -314,7 +232,7 @@ def train(
     X : ndarray of shape (n_images, height, width, channels), float32, in 0-1
     y : ndarray of shape (n_images,), unsigned integer
     n_classes : int
-    settings : Settings
+    settings : TrainNN
     seed : int
         Moves the split, the initial weights, the shuffling, the mixing and the dropout.
     history : Path
@@ -427,7 +345,7 @@ def schedule_rate(
     peak: float, schedule: Schedule, n_steps: int
 ) -> float | keras.optimizers.schedules.LearningRateSchedule:
     """Give the learning rate over ``n_steps``: constant, or warmed up and cooled down to zero."""
-    if schedule is Schedule.CONSTANT:
+    if schedule == "constant":
         return peak
     warm_up = n_steps // 10
     return keras.optimizers.schedules.CosineDecay(0.0, n_steps - warm_up, warmup_target=peak, warmup_steps=warm_up)

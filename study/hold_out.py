@@ -15,8 +15,8 @@ ANY_NUMBER = np.iinfo(np.int64).max
 
 
 def main(
+    seed: int,
     bought: Annotated[Path, Option()],
-    seed: Annotated[int, Option(min=0, max=2**31 - 1)],
     kept: Annotated[Path, Option()],
     held_out: Annotated[Path, Option()],
 ) -> None:

@@ -16,21 +16,24 @@ from typer import Option
 
 from few_labels.artifacts import load_classes, load_features, load_labelled, save_array
 from few_labels.logistic_regression import score
+from few_labels.parameters import TrainLogreg
 from stages import run
 
 
 def main(
+    train_logreg: TrainLogreg,
+    seed: int,
     features: Annotated[Path, Option()],
     classes: Annotated[Path, Option()],
     training_set: Annotated[Path, Option()],
     test_features: Annotated[Path, Option()],
-    max_iter: Annotated[int, Option(min=1)],
-    seed: Annotated[int, Option(min=0, max=2**31 - 1)],
     test_scores: Annotated[Path, Option(help="the probabilities of the classes for each test image")],
 ) -> None:
     rows, n_classes = load_features(features), len(load_classes(classes).class_names)
     labelled = load_labelled(training_set, len(rows), n_classes)
-    classifier = OneVsRestClassifier(LogisticRegression(solver="saga", max_iter=max_iter, random_state=seed))
+    classifier = OneVsRestClassifier(
+        LogisticRegression(solver="saga", max_iter=train_logreg.max_iter, random_state=seed)
+    )
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         classifier.fit(rows[labelled.index], labelled.label)

@@ -1,39 +1,55 @@
 """A bad parameter ends the run with one line that says what was seen and what is allowed, and nothing good is lost."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
-from tests.conftest import Clone
+from few_labels.errors import InputError
+from few_labels.parameters import parameter_names
+from study.fill import fill
+from tests.conftest import PROJECT, Clone, executed
 
 # Parameter, bad value, what the line must say.
 BAD: list[tuple[str, Any, list[str]]] = [
-    ("percentile", 150, ["propagate:", "percentile", "'150'", "less than or equal to 100"]),
-    ("percentile", -1, ["propagate:", "percentile", "'-1'", "greater than or equal to 0"]),
-    ("n_clusters", 0, ["kmeans:", "n_clusters", "'0'", "greater than or equal to 1"]),
-    ("n_clusters", "many", ["kmeans:", "n_clusters", "'many'", "valid integer"]),
-    ("select_labels.strategy", "best", ["select-labels:", "strategy", "'best'", "representative", "random", "first"]),
-    ("select_labels.n_labels", 2.5, ["select-labels:", "n_labels", "'2.5'", "valid integer"]),
-    ("kmeans.n_iter_pixles", 3, ["kmeans:", "n_iter_pixles", "n_iter_pixels"]),
-    ("featurize.representation", "pixel", ["featurize:", "representation", "'pixel'", "embedding", "distances"]),
-    ("embed.method", "vae", ["embed:", "method", "'vae'", "pixels", "patches"]),
-    ("download.dataset", "cifar", ["download:", "dataset", "'cifar'", "fashion-mnist, own"]),
-    ("download.image_size", 3, ["download:", "image_size", "'3'", "greater than or equal to 4"]),
-    ("download.channels", "blue", ["download:", "channels", "'blue'", "auto", "grey", "rgb"]),
-    ("select_labels.oracle", "parrot", ["select-labels:", "oracle", "'parrot'", "dataset", "person"]),
-    ("select_labels.n_audit", 1000, ["select-labels:", "n_audit", "1000", "auto and 0 to 999"]),
-    ("select_labels.n_queries", 0, ["select-labels:", "n_queries", "'0'", "greater than or equal to 1"]),
-    ("propagate.n_steps", 0, ["propagate:", "n_steps", "'0'", "greater than or equal to 1"]),
-    ("train_nn.precision", "auto", ["train-nn:", "precision", "'auto'", "float32", "bfloat16"]),
-    ("propagate.method", "magic", ["propagate:", "method", "'magic'", "cluster", "graph", "linear"]),
-    ("propagate.alpha", 1, ["propagate:", "alpha", "'1'", "less than or equal to 0.999"]),
-    ("train_nn.mixup", -1, ["train-nn:", "mixup", "'-1'", "greater than or equal to 0"]),
-    ("train_logreg.C", 0, ["select-labels:", "C", "'0'", "greater than or equal to 0.000001"]),
-    ("train_nn.architecture", "huge", ["train-nn:", "architecture", "'huge'", "compact", "published"]),
-    ("download.limit", "half", ["download:", "limit", "half", "60 to 60000"]),
-    ("download.source", "/no/such/folder", ["download:", "source", "/no/such/folder", "auto"]),
+    ("seed", "$(touch x)", ["seed is '$(touch x)'", "valid integer"]),
+    ("seed", True, ["seed is True", "valid integer"]),
+    ("percentile", 150, ["percentile is 150", "less than or equal to 100"]),
+    ("percentile", -1, ["percentile is -1", "greater than or equal to 0"]),
+    ("percentile", float("nan"), ["percentile is nan", "finite"]),
+    ("n_clusters", 1, ["n_clusters is 1", "greater than or equal to 2"]),
+    ("n_clusters", "many", ["n_clusters is 'many'", "valid integer"]),
+    ("n_cluster", 50, ["n_cluster is no parameter", "n_clusters"]),
+    ("train_nn.n_epochs", 5, ["train_nn.n_epochs is no parameter", "max_epochs"]),
+    ("kmeans.n_iter_pixles", 3, ["kmeans.n_iter_pixles is no parameter", "kmeans.n_iter_pixels"]),
+    ("kmeans.n_iter_components", 2**63, ["kmeans.n_iter_components is 9223372036854775808", "less than or equal to"]),
+    ("kmeans", 3, ["kmeans is 3"]),
+    ("select_labels.strategy", "best", ["select_labels.strategy is 'best'", "representative", "random", "first"]),
+    ("select_labels.n_labels", 2.5, ["select_labels.n_labels is 2.5", "valid integer"]),
+    ("select_labels.n_labels", 1, ["select_labels.n_labels is 1", "greater than or equal to 2"]),
+    ("select_labels.oracle", "parrot", ["select_labels.oracle is 'parrot'", "dataset", "person"]),
+    ("select_labels.n_audit", 1000, ["select_labels.n_audit is 1000", "auto and 0 to 999"]),
+    ("select_labels.n_audit", "some", ["select_labels.n_audit is 'some'", "'auto' or a valid integer"]),
+    ("select_labels.n_queries", 0, ["select_labels.n_queries is 0", "greater than or equal to 1"]),
+    ("featurize.representation", "pixel", ["featurize.representation is 'pixel'", "embedding", "distances"]),
+    ("embed.method", "vae", ["embed.method is 'vae'", "pixels", "patches"]),
+    ("download.dataset", "cifar", ["dataset is 'cifar'", "fashion-mnist, own"]),
+    ("download.dataset", "../secret", ["download.dataset is '../secret'"]),
+    ("download.image_size", 3, ["download.image_size is 3", "greater than or equal to 4"]),
+    ("download.channels", "blue", ["download.channels is 'blue'", "auto", "grey", "rgb"]),
+    ("download.limit", "half", ["download.limit is 'half'", "valid integer"]),
+    ("download.limit", 59, ["download.limit is 59", "null and 60 to 60000"]),
+    ("download.source", "/no/such/folder", ["source is", "/no/such/folder", "auto"]),
+    ("propagate.method", "magic", ["propagate.method is 'magic'", "cluster", "graph", "linear"]),
+    ("propagate.n_steps", 0, ["propagate.n_steps is 0", "greater than or equal to 1"]),
+    ("propagate.alpha", 1, ["propagate.alpha is 1", "less than or equal to 0.999"]),
+    ("train_logreg.C", 0, ["train_logreg.C is 0", "greater than or equal to"]),
+    ("train_nn.precision", "auto", ["train_nn.precision is 'auto'", "float32", "bfloat16"]),
+    ("train_nn.architecture", "huge", ["train_nn.architecture is 'huge'", "compact", "published"]),
+    ("train_nn.mixup", -1, ["train_nn.mixup is -1", "greater than or equal to 0"]),
 ]
 
 
@@ -50,9 +66,9 @@ def test_a_bad_value_is_named_in_one_line(clone: Clone, name: str, value: Any, s
 
     assert done.returncode != 0
     assert "Traceback" not in done.stdout
-    naming = [line for line in done.stdout.splitlines() if line.startswith(said[0])]
+    naming = [line for line in done.stdout.splitlines() if all(word in line for word in said)]
     assert len(naming) == 1
-    assert all(word in naming[0] for word in said)
+    assert re.match(r"[a-z-]+: ", naming[0])
 
     assert good_files <= cached_files(clone)
     (clone.path / "params.yaml").write_text(good_params)
@@ -92,20 +108,58 @@ def test_files_of_other_lengths_are_named_in_one_line(clone: Clone, file: str, s
         else:
             np.save(path, content[:100] if "scores" in file else content)
     # By hand: dvc would bring the right file back.
-    clone.set_params({"select_labels.strategy": "margin"})
-    command = clone.lock()["stages"][stage]["cmd"].replace("--strategy representative", "--strategy margin")
-    done = clone.call("sh", "-c", command.replace("--n_labels 50", "--n_labels 60"), check=False)
+    clone.set_params({"select_labels.strategy": "margin", "select_labels.n_labels": 60})
+    done = clone.call("sh", "-c", clone.lock()["stages"][stage]["cmd"], check=False)
     assert done.returncode == 2
     assert said in done.stdout
     assert "Traceback" not in done.stdout
 
 
-def test_a_misspelt_name_is_missed_where_it_is_used(clone: Clone) -> None:
+def test_a_misspelt_name_stops_the_run_before_it_starts(clone: Clone) -> None:
     params = clone.path / "params.yaml"
     params.write_text(params.read_text().replace("percentile:", "percentil:"))
     done = clone.call("dvc", "repro", check=False)
     assert done.returncode != 0
-    assert "ERROR: failed to parse 'stages.propagate.cmd' in 'dvc.yaml': Could not find 'percentile'" in done.stdout
+    assert "percentile is missing" in done.stdout
+    assert "percentil is no parameter" in done.stdout
+    assert executed(done.stdout) == ["check-parameters"]
+
+
+def test_no_value_and_no_name_reaches_a_shell(clone: Clone) -> None:
+    """Every parameter holds what a shell would run, and so do names that are none."""
+    trap = "'; touch trapped; \"; touch trapped; `touch trapped` $(touch trapped)\n touch trapped\n"
+    clone.set_params(dict.fromkeys(parameter_names(), trap) | {trap: 1, f"train_nn.{trap}": trap})
+
+    # One by one: the first alone would keep the others from their commands.
+    for stage in yaml.safe_load((clone.path / "dvc.yaml").read_text())["stages"]:
+        done = clone.call("dvc", "repro", "--force", "--single-item", stage, check=False)
+        assert not list(clone.path.rglob("trapped"))
+        assert "Traceback" not in done.stdout
+        if stage != "evaluate":
+            assert done.returncode != 0
+            told = [line for line in done.stdout.splitlines() if line.startswith(f"{stage}: params.yaml: ")]
+            assert len(told) == 1
+            assert all(name in told[0] for name in parameter_names())
+            assert told[0].count("is no parameter") == 2
+
+
+@pytest.mark.parametrize("graph", ["dvc.yaml", "study/dvc.yaml"])
+def test_no_command_holds_a_value(graph: str) -> None:
+    """What DVC puts into a command is read by a shell; of an item alone, as a whole, it quotes what it puts."""
+    content = yaml.safe_load((PROJECT / graph).read_text())
+    for stage in content["stages"].values():
+        for command in [stage.get("do", stage)["cmd"]]:
+            text = command if isinstance(command, str) else " ".join(command)
+            assert set(re.findall(r"\$\{.*?\}", text)) <= {"${fill}", "${item}"}
+            assert text.count("${item}") == text.count("${item} --")
+
+
+def test_a_value_of_the_study_is_a_part_of_a_name() -> None:
+    values = {"seed": "42", "k": "$(touch x)", "up": "../up", "empty": "", "set": "clusters_500_percentile_2.5"}
+    assert fill("runs/{seed}/{set}/nn.keras", values) == "runs/42/clusters_500_percentile_2.5/nn.keras"
+    for name in ("k", "up", "empty", "missing"):
+        with pytest.raises(InputError, match=f"{name} is '.*', allowed are letters, digits"):
+            fill(f"runs/{{{name}}}", values)
 
 
 def test_a_misspelt_parameter_on_the_command_line_is_refused(clone: Clone) -> None:

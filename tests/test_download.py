@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from few_labels.errors import InputError
-from stages.download import balanced_head, describe, fetch, parse_limit, read_idx, read_source
+from stages.download import balanced_head, check_limit, describe, fetch, read_idx, read_source
 from tests.conftest import FASHION, Clone, clone_project
 
 
@@ -53,8 +53,7 @@ def test_no_source_at_all_says_what_was_tried(tmp_path: Path) -> None:
     # Without a network and without apt: proxies that nobody answers, and a PATH with Python alone.
     done = clone.call(
         *("env", "https_proxy=http://127.0.0.1:9", "PATH=/nonexistent", sys.executable),
-        *("-m", "stages.download", "--dataset", "fashion-mnist", "--description", "datasets/fashion-mnist.yaml"),
-        *("--own", "data/own", "--source", "auto", "--limit", "None", "--image-size", "28", "--channels", "auto"),
+        *("-m", "stages.download", "--descriptions", "datasets", "--own", "data/own"),
         *("--train-images", "data/a.npy", "--train-labels", "data/b.npy", "--train-names", "data/a.csv"),
         *("--test-images", "data/c.npy", "--test-labels", "data/d.npy", "--test-names", "data/b.csv"),
         *("--known-classes", "data/e.json", "--rejected", "data/c.csv"),
@@ -85,10 +84,10 @@ def test_the_test_set_shrinks_in_proportion(small_run: Clone) -> None:
     assert sizes == [1000, 167]
 
 
-@pytest.mark.parametrize("limit", ["59", "60001", "-1", "1e3", "null"])
-def test_a_limit_out_of_range_is_refused(limit: str) -> None:
+@pytest.mark.parametrize("limit", [59, 60_001])
+def test_a_limit_out_of_range_is_refused(limit: int) -> None:
     with pytest.raises(InputError, match=f"limit is {limit}, allowed are null and 60 to 60000"):
-        parse_limit(limit, 10, 60_000, 10_000)
+        check_limit(limit, 10, 60_000, 10_000)
 
 
 def test_an_idx_file_is_read_as_its_header_says() -> None:

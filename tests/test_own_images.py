@@ -5,10 +5,10 @@ Where no edge of the graph is in question, the stages' command lines run in this
 
 import hashlib
 import importlib
-import re
 import shlex
 import sys
 from collections.abc import Iterable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from few_labels.errors import InputError
 from few_labels.ledger import append_answer
 from few_labels.sheets import LONGEST_CAPTION, shorten
 from stages import run
-from stages.download import parse_limit
+from stages.download import check_limit
 from tests.conftest import PROJECT, Clone, clone_project, executed
 from tests.datasets import digits, noise_patterns, tiles, to_idx, write_folder
 
@@ -83,27 +83,17 @@ def check_pictures(folder: Path) -> None:
 
 def run_stages(folder: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the command lines of all stages in this process, on images in ``folder/data/own``."""
-    params = yaml.safe_load((PROJECT / "params.yaml").read_text())
-    for name, value in changes.items():
-        *groups, key = name.split(".")
-        group = params
-        for step in groups:
-            group = group[step]
-        group[key] = value
-
-    def substitute(match: re.Match[str]) -> str:
-        value = params
-        for step in match[1].split("."):
-            value = value[step]
-        return " ".join(f"--{key} {one}" for key, one in value.items()) if isinstance(value, dict) else str(value)
-
+    settings = [part for name, value in changes.items() for part in ("--set", f"{name}={value}")]
+    (folder / "params.yaml").symlink_to(PROJECT / "params.yaml")
     (folder / "datasets").symlink_to(PROJECT / "datasets")
     monkeypatch.chdir(folder)
     for stage in yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"].values():
-        command = re.sub(r"\$\{([\w.]+)\}", substitute, stage["cmd"].removeprefix("${python} -m "))
-        module, *arguments = shlex.split(command)
+        _, _, module, *arguments = shlex.split(stage["cmd"])
+        function = importlib.import_module(module).main
+        if "seed" in signature(function).parameters:
+            arguments += settings
         monkeypatch.setattr(sys, "argv", [module.removeprefix("stages."), *arguments])
-        run(importlib.import_module(module).main)
+        run(function)
 
 
 def load(folder: Path, name: str) -> NDArray[np.generic]:
@@ -300,10 +290,10 @@ def test_one_image_is_no_pool(
 
 
 def test_a_small_test_set_is_no_reason_to_refuse_a_limit() -> None:
-    assert parse_limit("30", n_classes=10, n_pool=60, n_test=3) == 30
-    assert parse_limit("2", n_classes=0, n_pool=60, n_test=20) == 2
-    with pytest.raises(InputError, match="limit is 0, allowed are null and 2 to 60"):
-        parse_limit("0", n_classes=0, n_pool=60, n_test=20)
+    check_limit(30, n_classes=10, n_pool=60, n_test=3)
+    check_limit(2, n_classes=0, n_pool=60, n_test=20)
+    with pytest.raises(InputError, match="limit is 1, allowed are null and 2 to 60"):
+        check_limit(1, n_classes=0, n_pool=60, n_test=20)
 
 
 def test_twenty_images_of_many_pixels_run_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,8 @@ import pytest
 
 from few_labels.artifacts import Clustering, LabelledImages
 from few_labels.graph import join_neighbours, spread_over_graph
-from stages.propagate import Method, keep_surest, leave_out, score_classes, spread_over_clusters
+from few_labels.parameters import SpreadingMethod
+from stages.propagate import keep_surest, leave_out, score_classes, spread_over_clusters
 
 
 def random_clustering(seed: int, n_images: int = 400, n_clusters: int = 12) -> Clustering:
@@ -155,12 +156,12 @@ def test_labels_flow_along_the_graph_as_the_closed_form_says() -> None:
     np.testing.assert_allclose(flowed, expected / expected.sum(axis=1, keepdims=True), atol=1e-4)
 
 
-@pytest.mark.parametrize("method", [Method.GRAPH, Method.LINEAR, Method.GRAPH_AND_LINEAR])
-def test_a_label_a_corner_reaches_all_of_it(method: Method, blobs: tuple[np.ndarray, np.ndarray]) -> None:
+@pytest.mark.parametrize("method", ["graph", "linear", "graph-and-linear"])
+def test_a_label_a_corner_reaches_all_of_it(method: SpreadingMethod, blobs: tuple[np.ndarray, np.ndarray]) -> None:
     X, corner = blobs
     index = np.arange(0, 2000, 100)
     bought = LabelledImages(index, corner[index])
-    scores = score_classes(method, X, bought, 10, n_neighbours=10, alpha=0.9, n_steps=50, C=0.3, max_iter=100)
+    scores = score_classes(X, bought, 10, method=method, n_neighbours=10, alpha=0.9, n_steps=50, C=0.3, max_iter=100)
     assert scores.shape == (2000, 10)
     assert (scores >= 0).all()
     assert (scores.sum(axis=1) <= 1 + 1e-5).all()

@@ -9,7 +9,7 @@ import pytest
 from few_labels.artifacts import Classes, Clustering, LabelledImages
 from few_labels.errors import InputError
 from few_labels.query import Pool, Strategy, draw_audit, query
-from stages.select_labels import buy_known, draw_contact_sheet, interleave, label_rows, list_queries, parse_n_audit
+from stages.select_labels import buy_known, choose_n_audit, draw_contact_sheet, interleave, label_rows, list_queries
 from tests.conftest import Clone
 
 NOTHING = np.empty(0, np.int64)
@@ -113,13 +113,13 @@ def test_audit_images_are_a_uniform_draw_that_lasts_while_a_folder_grows() -> No
 
 @pytest.mark.parametrize(("n_images", "n_test", "n_audit"), [(60_000, 10_000, 0), (60_000, 0, 100), (150, 0, 30)])
 def test_the_audit_is_for_those_without_a_test_set(n_images: int, n_test: int, n_audit: int) -> None:
-    assert parse_n_audit("auto", Classes(["a"], [28, 28, 1], n_test), n_images) == n_audit
+    assert choose_n_audit("auto", Classes(["a"], [28, 28, 1], n_test), n_images) == n_audit
 
 
-@pytest.mark.parametrize("n_audit", ["40", "-1", "some"])
-def test_an_audit_out_of_range_is_refused(n_audit: str) -> None:
-    with pytest.raises(InputError, match=f"n_audit is {n_audit}, allowed are auto and 0 to 39"):
-        parse_n_audit(n_audit, Classes(["a"], [28, 28, 1], 0), 40)
+def test_an_audit_of_all_images_is_refused() -> None:
+    assert choose_n_audit(39, Classes(["a"], [28, 28, 1], 0), 40) == 39
+    with pytest.raises(InputError, match="n_audit is 40, allowed are auto and 0 to 39"):
+        choose_n_audit(40, Classes(["a"], [28, 28, 1], 0), 40)
 
 
 def test_every_fourth_query_is_for_the_audit() -> None:

@@ -1,20 +1,17 @@
 """The networks are those promised, a collapse is noticed and mended, and a file depends on the network alone."""
 
-from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from few_labels.errors import InputError
 from few_labels.images import to_unit_range
+from few_labels.parameters import Architecture, TrainNN
 from few_labels.tensorflow_setup import keras
 from stages import train_nn
 from stages.train_nn import (
-    Architecture,
-    Precision,
-    Schedule,
-    Settings,
     build,
     has_collapsed,
     mix,
@@ -25,12 +22,12 @@ from stages.train_nn import (
 from tests.conftest import Clone, read_images, read_labels
 
 FASHION = (28, 28, 1)
-SETTINGS = Settings(
-    architecture=Architecture.COMPACT,
-    precision=Precision.FLOAT32,
+SETTINGS = TrainNN(
+    architecture="compact",
+    precision="float32",
     batch_size=64,
     learning_rate=0.002,
-    schedule=Schedule.COSINE,
+    schedule="cosine",
     max_epochs=20,
     max_steps=300,
     patience=10,
@@ -60,26 +57,23 @@ def forward_multiplications(network: keras.Sequential) -> int:
     return int(count)
 
 
-@pytest.mark.parametrize("architecture", Architecture)
+@pytest.mark.parametrize("architecture", get_args(Architecture))
 def test_a_network_has_seven_layers_and_the_large_one_two_more(architecture: Architecture) -> None:
-    n_layers = 9 if architecture is Architecture.LARGE else 7
-    assert len(build(architecture, Precision.FLOAT32, FASHION, 10).layers) == n_layers
+    n_layers = 9 if architecture == "large" else 7
+    assert len(build(architecture, "float32", FASHION, 10).layers) == n_layers
 
 
 def test_the_published_network_is_the_published_one() -> None:
-    assert build(Architecture.PUBLISHED, Precision.FLOAT32, FASHION, 10).count_params() == 124_491
+    assert build("published", "float32", FASHION, 10).count_params() == 124_491
 
 
 def test_the_compact_network_costs_at_most_an_eighth() -> None:
-    compact, published = (
-        forward_multiplications(build(a, Precision.FLOAT32, FASHION, 10))
-        for a in (Architecture.COMPACT, Architecture.PUBLISHED)
-    )
+    compact, published = (forward_multiplications(build(a, "float32", FASHION, 10)) for a in ("compact", "published"))
     assert 8 * compact <= published
 
 
 def test_it_learns_and_keeps_the_best_epoch(images: np.ndarray, labels: np.ndarray, tmp_path: Path) -> None:
-    overfitting = replace(SETTINGS, schedule=Schedule.CONSTANT, learning_rate=0.004, max_steps=600)
+    overfitting = SETTINGS.model_copy(update={"schedule": "constant", "learning_rate": 0.004, "max_steps": 600})
     network, restarts = train_until_alive(images, labels, 10, overfitting, seed=1, history=tmp_path)
     assert restarts == 0
     assert network.predict(images, verbose=0).shape == (2000, 10)
@@ -92,7 +86,7 @@ def test_it_learns_and_keeps_the_best_epoch(images: np.ndarray, labels: np.ndarr
     assert kept_loss == pytest.approx(losses.min(), rel=1e-3)
 
 
-MIXING = replace(SETTINGS, mixup=0.5)
+MIXING = SETTINGS.model_copy(update={"mixup": 0.5})
 
 
 def test_mixed_images_have_the_mixture_of_their_targets(images: np.ndarray) -> None:
@@ -117,8 +111,8 @@ def test_a_label_counts_as_much_as_its_weight_says(images: np.ndarray, labels: n
 
 def test_a_network_that_keeps_collapsing_is_an_error(images: np.ndarray, labels: np.ndarray, tmp_path: Path) -> None:
     # At this rate the first step kills every unit of the published network's one-channel layer.
-    deadly = replace(SETTINGS, architecture=Architecture.PUBLISHED, learning_rate=1.0, schedule=Schedule.CONSTANT)
-    deadly = replace(deadly, max_steps=8, max_epochs=1)
+    deadly = SETTINGS.model_copy(update={"architecture": "published", "learning_rate": 1.0, "schedule": "constant"})
+    deadly = deadly.model_copy(update={"max_steps": 8, "max_epochs": 1})
     with pytest.raises(InputError, match="the published network collapsed to one class in 4 attempts"):
         train_until_alive(images[:256], labels[:256], 10, deadly, seed=1, history=tmp_path)
 
@@ -127,7 +121,7 @@ def test_a_collapse_starts_again_from_another_seed(
     images: np.ndarray, labels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seeds = []
-    learn, short = train_nn.train, replace(SETTINGS, max_steps=16, max_epochs=1)
+    learn, short = train_nn.train, SETTINGS.model_copy(update={"max_steps": 16, "max_epochs": 1})
 
     def train_badly_twice(*args: object) -> keras.Sequential:
         seeds.append(args[4])
@@ -144,7 +138,7 @@ def test_a_collapse_starts_again_from_another_seed(
 
 def test_a_folder_sorted_by_class_does_not_look_collapsed(images: np.ndarray, labels: np.ndarray) -> None:
     """The first thousand images are of one class, and the network is right about all of them."""
-    network = build(Architecture.COMPACT, Precision.FLOAT32, FASHION, 2)
+    network = build("compact", "float32", FASHION, 2)
     last = network.layers[-1]
     last.set_weights([np.zeros_like(weights) for weights in last.get_weights()])
     bright = np.concatenate([np.zeros((1500, *FASHION)), np.ones((500, *FASHION))]).astype(np.float32)
@@ -155,11 +149,11 @@ def test_a_folder_sorted_by_class_does_not_look_collapsed(images: np.ndarray, la
 
 
 @pytest.mark.parametrize(("shape", "n_classes"), [((8, 8, 1), 2), ((64, 64, 3), 200)])
-@pytest.mark.parametrize("architecture", [Architecture.COMPACT, Architecture.LARGE])
+@pytest.mark.parametrize("architecture", ["compact", "large"])
 def test_any_shape_and_number_of_classes(
     architecture: Architecture, shape: tuple[int, int, int], n_classes: int
 ) -> None:
-    network = build(architecture, Precision.FLOAT32, shape, n_classes)
+    network = build(architecture, "float32", shape, n_classes)
     assert network.predict(np.zeros((2, *shape), np.float32), verbose=0).shape == (2, n_classes)
 
 
@@ -170,9 +164,9 @@ def test_one_class_is_too_few(images: np.ndarray, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("settings", [SETTINGS, MIXING], ids=["plain", "mixing"])
 def test_the_same_training_gives_the_same_file(
-    images: np.ndarray, labels: np.ndarray, settings: Settings, tmp_path: Path
+    images: np.ndarray, labels: np.ndarray, settings: TrainNN, tmp_path: Path
 ) -> None:
-    short = replace(settings, max_steps=32)
+    short = settings.model_copy(update={"max_steps": 32})
     for name in ("one.keras", "other.keras"):
         network, _ = train_until_alive(images[:512], labels[:512], 10, short, seed=3, history=tmp_path / name[:-6])
         save_reproducibly(network, tmp_path / name)

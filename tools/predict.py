@@ -203,15 +203,15 @@ def score_by_logreg(
     ndarray of shape (n_images, n_classes), float32, in 0-1
     """
     from few_labels.logistic_regression import score
-    from stages.featurize import ROWS_AT_ONCE, Representation, featurize
+    from stages.featurize import ROWS_AT_ONCE, to_features
 
-    by_distances = json.loads(features)["representation"] == Representation.DISTANCES
+    by_distances = json.loads(features)["representation"] == "distances"
     embed, centroids = deserialize(EMBEDDER, embedder), deserialize(KMEANS, kmeans) if by_distances else None
     classifier = deserialize(LOGREG, logreg)
     scores = np.empty((len(images), n_classes), np.float32)
     for start in range(0, len(images), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
-        scores[rows] = score(classifier, featurize(embed.transform(images[rows]), centroids), n_classes)
+        scores[rows] = score(classifier, to_features(embed.transform(images[rows]), centroids), n_classes)
     return scores
 
 

@@ -5,15 +5,15 @@
 
 import subprocess
 import sys
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
 from typer import Argument, Option
 
-from few_labels.errors import InputError
-from stages import run
+from few_labels.errors import InputError, shorten
+from few_labels.parameters import parameter_names, suggest
+from stages import read_parameters, run
 
 PROJECT = Path(__file__).parent.parent
 RECIPES = PROJECT / "recipes"
@@ -27,6 +27,7 @@ def main(
     setting: Annotated[list[str] | None, Option("--set", help="another value: select_labels.n_labels=500")] = None,
 ) -> None:
     settings = combine(read_recipe(recipe), parse_settings(setting or []))
+    read_parameters([PROJECT / "params.yaml"], ["=".join(each) for each in settings.items()])
     command = [sys.executable, "-m", "dvc", "exp", "run", *to_arguments(settings)]
     raise SystemExit(subprocess.run(command, cwd=PROJECT, check=False).returncode)
 
@@ -68,7 +69,7 @@ def at_budget(n_labels: int) -> dict[str, str]:
     """Give the settings for a budget: a quarter goes to representatives and the rest to margins, unless it buys all."""
     if n_labels >= ALL_LABELS:
         return {BUDGET: str(n_labels), "select_labels.strategy": "all"}
-    return {BUDGET: str(n_labels), "n_clusters": str(max(1, n_labels // 4))}
+    return {BUDGET: str(n_labels), "n_clusters": str(max(2, n_labels // 4))}
 
 
 def to_arguments(settings: dict[str, str]) -> list[str]:
@@ -92,18 +93,16 @@ def parse_settings(settings: list[str]) -> dict[str, str]:
 
 def parse_budget(budget: str) -> int:
     """Read a number of labels."""
-    if not budget.isdecimal() or int(budget) < 1:
-        raise InputError(f"{BUDGET} is {budget!r}, allowed are 1 and more")
+    if not budget.isdecimal() or int(budget) < 2:
+        raise InputError(f"{BUDGET} is {shorten(repr(budget))}, allowed are 2 and more")
     return int(budget)
 
 
 def check_names(settings: dict[str, str], where: str) -> dict[str, str]:
     """Give settings back whose names are all in params.yaml."""
-    allowed = flatten(yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8")))
     for name in settings:
-        if name not in allowed:
-            likely = ", ".join(get_close_matches(name, allowed)) or BUDGET
-            raise InputError(f"{where}: {name!r} is no parameter, allowed are those of params.yaml, such as {likely}")
+        if name not in parameter_names():
+            raise InputError(f"{where}: {shorten(repr(name))} is no parameter, {suggest(name)}")
     return settings
 
 
