@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from few_labels.errors import InputError, shorten
 
+MOST_PROBLEMS = 8
+
 # As YAML writes them: text is no number, and neither is true.
 _Int = Annotated[int, Field(strict=True)]
 _Float = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -174,7 +176,7 @@ def check_parameters(values: Any, where: str) -> AllParameters:
             # Where more than one kind of value is allowed, the place goes on with the kinds, one problem each.
             place = [str(step) for step in problem["loc"]]
             name = ".".join(place[: 2 if place[0] in _GROUPS else 1])
-            allowed = problem["msg"].removeprefix("Input should be ")
+            allowed = problem["msg"].removeprefix("Input should be ").replace("String should match", "text of the")
             if problem["type"] == "missing":
                 problems[name] = ["is missing"]
             elif problem["type"] == "extra_forbidden":
@@ -183,9 +185,13 @@ def check_parameters(values: Any, where: str) -> AllParameters:
                 problems[name].append(allowed)
             else:
                 problems[name] = [f"is {shorten(repr(problem['input']))}, allowed is {allowed}"]
-        raise InputError(
-            f"{where}: " + "; ".join(f"{shorten(name)} {' or '.join(said)}" for name, said in problems.items())
-        ) from error
+        lines = [f"{_show_name(name)} {' or '.join(said)}" for name, said in problems.items()]
+        more = [f"and {len(lines) - MOST_PROBLEMS} more"] if len(lines) > MOST_PROBLEMS else []
+        raise InputError(f"{where}: {'; '.join(lines[:MOST_PROBLEMS] + more)}") from error
+
+
+def _show_name(name: str) -> str:
+    return shorten(name if name.isprintable() else repr(name))
 
 
 def parameter_names() -> list[str]:

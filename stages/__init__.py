@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 PROJECT = Path(__file__).parent.parent
 # Which release of these is used decides the results.
@@ -57,9 +57,9 @@ gc.set_threshold(100_000, 50, 100)
 def run(stage: Callable[..., None]) -> None:
     """Run a stage's function as a command line: paths are its options, and params.yaml gives the rest.
 
-    No parameter stands on a command line, where a shell would read it. An argument of the function that is named as a
-    parameter, or a group of them, takes what params.yaml says; one of a group is named as in scikit-learn, with two
-    underscores. All of the file is checked first. Each other argument is an option, built from its type annotation.
+    No parameter stands on a command line, where a shell would read it. An argument of the function without an `Option`
+    is a parameter, or a group of them, and takes what params.yaml says; one of a group is named as in scikit-learn,
+    with two underscores. All of the file is checked first.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def run(stage: Callable[..., None]) -> None:
 def _with_parameters(stage: Callable[..., None]) -> Callable[..., None]:
     """Make a function of options alone: those of a stage that are paths, and where its parameters come from."""
     arguments = signature(stage).parameters
-    wanted = [name for name in arguments if name.split("__")[0] in AllParameters.model_fields]
+    wanted = [name for name, argument in arguments.items() if get_origin(argument.annotation) is not Annotated]
     if not wanted:
         return stage
 
