@@ -188,6 +188,8 @@ def describe(path: Path) -> IdxDescription | FolderDescription:
         raise InputError(f"dataset is {quote(path.stem)}, allowed are {there}: the files in {path.parent}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not YAML ({shorten(' '.join(str(error).split()), 300)})") from error
     kinds = {"idx": IdxDescription, "folder": FolderDescription}
