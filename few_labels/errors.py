@@ -6,7 +6,7 @@ import stat
 from enum import Enum, auto
 from pathlib import Path
 
-LONGEST_SHOWN = 120
+LONGEST_SHOWN = 100
 GIGABYTE = 2**30
 NO_FILE = "neither a file nor a folder, but a pipe, a socket or a device"
 
