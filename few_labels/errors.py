@@ -79,6 +79,8 @@ def look_at(path: Path) -> Kind:
         return Kind.NOTHING
     except OSError as error:
         raise InputError(f"{shorten(path)} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise InputError(f"{quote(str(path))} is no path ({error})") from error
     if stat.S_ISDIR(mode):
         return Kind.FOLDER
     if not stat.S_ISREG(mode):
