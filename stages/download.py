@@ -192,7 +192,10 @@ def describe(path: Path) -> IdxDescription | FolderDescription:
         raise InputError(f"{path} cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not YAML ({shorten(' '.join(str(error).split()), 300)})") from error
-    kinds = {"idx": IdxDescription, "folder": FolderDescription}
+    kinds: dict[str, type[IdxDescription] | type[FolderDescription]] = {
+        "idx": IdxDescription,
+        "folder": FolderDescription,
+    }
     kind = content.get("format") if isinstance(content, dict) else None
     if not isinstance(kind, str) or kind not in kinds:
         raise InputError(f"{path}: format is {quote(kind)}, allowed are {', '.join(kinds)}")
