@@ -138,7 +138,7 @@ def test_a_ledger_that_never_ends_is_refused(tmp_path: Path, kind: str) -> None:
         "    except ValueError as error:\n"
         "        print(error)\n"
     )
-    command = [sys.executable, "-c", program, ledger]
+    command = [sys.executable, "-c", program, str(ledger)]
     done = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True, timeout=30, check=True)
     assert done.stdout.splitlines() == 2 * [
         f"{shorten(ledger)} is neither a file nor a folder, but a pipe, a socket or a device"
