@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from few_labels.errors import InputError
+from few_labels.errors import InputError, quote, shorten
 
 UNKNOWN = -1
 
@@ -95,6 +95,11 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        # What cannot be written is the file that somebody knows of.
+        if error.filename == str(temporary):
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -125,7 +130,7 @@ def load_images(path: Path) -> NDArray[np.uint8]:
     return images
 
 
-def load_labels(path: Path, n_images: int) -> NDArray[np.int16]:
+def load_labels(path: Path, n_images: int | None = None) -> NDArray[np.int16]:
     """Map labels from disk without reading them, so that a stage reads the rows it takes and no other.
 
     Returns
@@ -139,8 +144,9 @@ def load_labels(path: Path, n_images: int) -> NDArray[np.int16]:
         If the file holds anything else.
     """
     labels = _map_array(path)
-    if labels.dtype != np.int16 or labels.shape != (n_images,):
-        raise InputError(f"{path}: {labels.dtype} of shape {labels.shape}, labels are int16 of shape ({n_images},)")
+    if labels.dtype != np.int16 or labels.ndim != 1 or n_images not in (None, len(labels)):
+        expected = "n" if n_images is None else n_images
+        raise InputError(f"{path}: {labels.dtype} of shape {labels.shape}, labels are int16 of shape ({expected},)")
     return labels
 
 
@@ -238,7 +244,7 @@ def load_classes(path: Path) -> Classes:
     try:
         return Classes(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: not a list of classes ({error})") from error
+        raise InputError(f"{path}: not a list of classes ({shorten(error)})") from error
 
 
 def save_clustering(path: Path, clustering: Clustering) -> None:
@@ -264,7 +270,7 @@ def load_clustering(path: Path, n_images: int | None = None) -> Clustering:
         with np.load(path) as arrays:
             clustering = Clustering(**arrays)
     except (BadZipFile, ValueError, TypeError) as error:
-        raise InputError(f"{path}: not a clustering ({error})") from error
+        raise InputError(f"{path}: not a clustering ({shorten(error)})") from error
     if len(clustering.cluster) != len(clustering.distance_to_centroid):
         raise InputError(
             f"{path}: {len(clustering.cluster)} clusters for {len(clustering.distance_to_centroid)} distances, "
@@ -334,7 +340,7 @@ def _map_array(path: Path) -> NDArray:
     try:
         return np.load(path, mmap_mode="r")
     except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: not an array ({error})") from error
+        raise InputError(f"{path}: not an array ({shorten(error)})") from error
 
 
 def _read_table(path: Path, columns: dict[str, type], optional: dict[str, type] | None = None) -> pd.DataFrame:
@@ -342,7 +348,7 @@ def _read_table(path: Path, columns: dict[str, type], optional: dict[str, type] 
         # A name is what it says, also one that reads like a missing value.
         table = pd.read_csv(path, dtype={**columns, **(optional or {})}, keep_default_na=False)
     except ValueError as error:
-        raise InputError(f"{path}: not a table of {','.join(columns)} ({error})") from error
+        raise InputError(f"{path}: not a table of {','.join(columns)} ({shorten(error)})") from error
     if missing := set(columns) - set(table.columns):
-        raise InputError(f"{path}: columns {list(table.columns)}, {','.join(sorted(missing))} is missing")
+        raise InputError(f"{path}: columns {quote(list(table.columns))}, {','.join(sorted(missing))} is missing")
     return table

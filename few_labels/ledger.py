@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from few_labels.artifacts import UNKNOWN
-from few_labels.errors import InputError
+from few_labels.errors import InputError, look_at, quote
 
 COLUMNS = ["image", "label", "annotator", "round"]
 CANNOT_TELL = ""
@@ -92,7 +92,7 @@ def read_ledger(path: Path) -> tuple[Answers, list[str]]:
     Raises
     ------
     InputError
-        If the first line does not start with the four columns.
+        If the first line does not start with the four columns, or it is no file at all.
     """
     latest: dict[str, tuple[str, str, int]] = {}
     warnings = []
@@ -101,7 +101,7 @@ def read_ledger(path: Path) -> tuple[Answers, list[str]]:
     for number, fields, no_record in _split_records(lines, n_columns):
         if problem := no_record or _find_problem(*fields[: len(COLUMNS)]):
             seen = lines[number - 1].decode("utf-8", "backslashreplace").rstrip("\r\n")
-            warnings.append(f"{path}, line {number} is not used: {problem}; seen: {_quote(seen)}")
+            warnings.append(f"{path}, line {number} is not used: {problem}; seen: {quote(seen)}")
         else:
             image, label, annotator, round_ = fields[: len(COLUMNS)]
             latest[image] = (label, annotator, int(round_))
@@ -133,13 +133,14 @@ def append_answer(path: Path, *, image: str, label: str, annotator: str, round: 
     Raises
     ------
     InputError
-        If a value is not allowed, or the file is no ledger.
+        If a value is not allowed, or the file is no ledger or no file at all.
     OSError
         If the line cannot be written, and then none of it stays.
     """
     if problem := _find_problem(image, label, annotator, str(round)):
         raise InputError(f"{path}: no answer can be added: {problem}")
     path.parent.mkdir(parents=True, exist_ok=True)
+    look_at(path)
     # Without a buffer, a line is one write, and nothing is left to be written again after an error.
     with path.open("a+b", buffering=0) as ledger:
         fcntl.flock(ledger, fcntl.LOCK_EX)
@@ -188,7 +189,10 @@ def resolve(answers: Answers, known_classes: list[str], names: Sequence[str]) ->
     row_of = {name: row for row, name in enumerate(names)}
     absent = [image for image in answers.image if image not in row_of]
     warnings = (
-        [f"answers about {len(absent)} images that are not in the data set are not used, the first is {absent[0]!r}"]
+        [
+            f"answers about {len(absent)} images that are not in the data set are not used, "
+            f"the first is {quote(absent[0])}"
+        ]
         if absent
         else []
     )
@@ -201,7 +205,7 @@ def resolve(answers: Answers, known_classes: list[str], names: Sequence[str]) ->
     if len(class_names) > np.iinfo(np.int16).max:
         raise InputError(f"{len(class_names)} classes, labels number at most {np.iinfo(np.int16).max}")
     warnings += [
-        f"label {label!r} is taken for class {class_name!r}"
+        f"label {quote(label)} is taken for class {quote(class_name)}"
         for label, class_name in spelling.items()
         if label != class_name and class_name != CANNOT_TELL
     ]
@@ -222,7 +226,7 @@ def find_text_problem(text: str) -> str:
     if len(text) > LONGEST_TEXT:
         return f"{len(text)} characters, allowed are {LONGEST_TEXT}"
     if NO_LINE_OF_TEXT.search(text):
-        return f"{_quote(text)} holds a line break or another control character, allowed is a line of text"
+        return f"{quote(text)} holds a line break or another control character, allowed is a line of text"
     return ""
 
 
@@ -240,17 +244,18 @@ def _find_problem(image: str, label: str, annotator: str, round_: str) -> str:
     if not 0 < len(image) <= LONGEST_IMAGE_NAME:
         return f"the image's name has {len(image)} characters, allowed are 1 to {LONGEST_IMAGE_NAME}"
     if NO_TEXT.search(image):
-        return f"the image's name {_quote(image)} holds a NUL or bytes that are no text, allowed is text"
+        return f"the image's name {quote(image)} holds a NUL or bytes that are no text, allowed is text"
     if problem := find_text_problem(label):
         return f"label: {problem}"
     if problem := find_text_problem(annotator):
         return f"annotator: {problem}"
     if not re.fullmatch("[0-9]{1,9}", round_):
-        return f"round {_quote(round_)}, allowed are 0 to {LARGEST_ROUND}"
+        return f"round {quote(round_)}, allowed are 0 to {LARGEST_ROUND}"
     return ""
 
 
 def _read_lines(path: Path) -> list[bytes]:
+    look_at(path)
     try:
         with path.open("rb") as ledger:
             # Whoever appends is waited for: half a line is not a crash then.
@@ -268,7 +273,7 @@ def _count_columns(path: Path, header: bytes) -> int:
         columns = []
     if columns[: len(COLUMNS)] != COLUMNS:
         seen = header.decode("utf-8", "backslashreplace").rstrip("\r\n")
-        raise InputError(f"{path}: the first line is {_quote(seen)}, a ledger's starts with {','.join(COLUMNS)}")
+        raise InputError(f"{path}: the first line is {quote(seen)}, a ledger's starts with {','.join(COLUMNS)}")
     return len(columns)
 
 
@@ -336,8 +341,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _quote(text: str) -> str:
-    """Show what was seen in one short line that is safe for any terminal."""
-    return ascii(text if len(text) <= 60 else f"{text[:60]}...")

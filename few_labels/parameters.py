@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from few_labels.errors import InputError, shorten
+from few_labels.errors import InputError, quote, shorten
 
 MOST_PROBLEMS = 8
 
@@ -167,7 +167,7 @@ def check_parameters(values: Any, where: str) -> AllParameters:
         In one line, for all that has no place in params.yaml, is missing from it, or is out of its range.
     """
     if not isinstance(values, dict):
-        raise InputError(f"{where}: holds {shorten(repr(values))}, allowed are parameters, each as name: value")
+        raise InputError(f"{where}: holds {quote(values)}, allowed are parameters, each as name: value")
     try:
         return AllParameters.model_validate(values)
     except ValidationError as error:
@@ -184,14 +184,14 @@ def check_parameters(values: Any, where: str) -> AllParameters:
             elif name in problems:
                 problems[name].append(allowed)
             else:
-                problems[name] = [f"is {shorten(repr(problem['input']))}, allowed is {allowed}"]
+                problems[name] = [f"is {quote(problem['input'])}, allowed is {allowed}"]
         lines = [f"{_show_name(name)} {' or '.join(said)}" for name, said in problems.items()]
         more = [f"and {len(lines) - MOST_PROBLEMS} more"] if len(lines) > MOST_PROBLEMS else []
         raise InputError(f"{where}: {'; '.join(lines[:MOST_PROBLEMS] + more)}") from error
 
 
 def _show_name(name: str) -> str:
-    return shorten(name if name.isprintable() else repr(name))
+    return shorten(name) if name.isprintable() else quote(name)
 
 
 def parameter_names() -> list[str]:

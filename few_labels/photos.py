@@ -13,6 +13,7 @@ import re
 import stat
 import threading
 import warnings
+from collections.abc import Iterable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from few_labels.errors import InputError
+from few_labels.errors import NO_FILE, InputError, Kind, look_at, shorten
 
 # Pillow reads more, but some of it by starting other programs. "JPEG" has MPO in it, the pictures of many phones.
 FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"]
@@ -67,12 +68,18 @@ class Photos:
         same bytes are in different ones.
     rejected : DataFrame
         The columns ``image``, a path that is safe to print, and ``reason``, one line; ordered by both.
+    digest : list of bytes
+        The hash of each file's bytes.
+    original : dict of str to str
+        Of each file that is rejected because another has the same bytes, the ``name`` of that one.
     """
 
     name: list[str]
     images: NDArray[np.uint8]
     folder_class: list[str | None]
     rejected: pd.DataFrame
+    digest: list[bytes]
+    original: dict[str, str]
 
 
 def read_photos(folder: Path, part: str, image_size: int, channels: Channels) -> Photos:
@@ -98,9 +105,11 @@ def read_photos(folder: Path, part: str, image_size: int, channels: Channels) ->
     ------
     InputError
         If ``folder`` is not a folder.
+    MemoryError
+        If there is too little memory to decode a file. It is named, and not rejected: another machine would read it.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: not a folder, photos are read from a folder")
+    if look_at(folder) is not Kind.FOLDER:
+        raise InputError(f"{shorten(folder)}: not a folder, photos are read from a folder")
     found, reasons = _find_files(folder, part)
     n_channels = 1 if channels is Channels.GREY else 3
     read = partial(_read_photo, folder.resolve(), image_size=image_size, n_channels=n_channels)
@@ -135,12 +144,41 @@ def read_photos(folder: Path, part: str, image_size: int, channels: Channels) ->
         name=list(first_of.values()),
         images=images,
         folder_class=[None if name in disputed else class_of[name] for name in first_of.values()],
-        rejected=pd.DataFrame(
-            sorted((printable(name), reason) for name, reason in reasons.items()),
-            columns=["image", "reason"],
-            dtype=object,
-        ),
+        rejected=_tabulate(reasons.items()),
+        digest=list(first_of),
+        original=original,
     )
+
+
+def leave_out_copies(pool: Photos, test: Photos) -> tuple[Photos, dict[str, str]]:
+    """Take out of the pool what the test set has too: a classifier is not to be graded on what it learned from.
+
+    Parameters
+    ----------
+    pool, test : Photos
+
+    Returns
+    -------
+    Photos
+        The pool, with one rejected file more for each image that it has less.
+    dict of str to str
+        What was taken out, and the image of the test set that has the same bytes, by name.
+    """
+    tested = dict(zip(test.digest, test.name, strict=True))
+    copy_of = {name: tested[digest] for name, digest in zip(pool.name, pool.digest, strict=True) if digest in tested}
+    if not copy_of:
+        return pool, copy_of
+    kept = [row for row, name in enumerate(pool.name) if name not in copy_of]
+    reasons = [(name, f"same bytes as {test_name}, which is there to grade by") for name, test_name in copy_of.items()]
+    left = Photos(
+        name=[pool.name[row] for row in kept],
+        images=pool.images[kept],
+        folder_class=[pool.folder_class[row] for row in kept],
+        rejected=_tabulate([*pool.rejected.itertuples(index=False, name=None), *reasons]),
+        digest=[pool.digest[row] for row in kept],
+        original={name: first for name, first in pool.original.items() if first not in copy_of},
+    )
+    return left, copy_of
 
 
 def match_channels(*parts: Photos) -> list[Photos]:
@@ -199,6 +237,11 @@ def printable(name: str) -> str:
     return UNPRINTABLE.sub(lambda character: character[0].encode("unicode_escape").decode(), name)
 
 
+def _tabulate(reasons: Iterable[tuple[str, str]]) -> pd.DataFrame:
+    lines = sorted((printable(name), reason) for name, reason in reasons)
+    return pd.DataFrame(lines, columns=["image", "reason"], dtype=object)
+
+
 def _find_files(folder: Path, part: str) -> tuple[list[str], dict[str, str]]:
     """List what may be a photo, by its sorted name, and why a folder could not be listed, by its name."""
     top = folder / part
@@ -245,6 +288,8 @@ def _read_photo(folder: Path, name: str, image_size: int, n_channels: int) -> tu
             return hashlib.file_digest(file, "blake2b").digest(), image
     except UnidentifiedImageError:
         return f"not an image, or its beginning is damaged; allowed are {', '.join(FORMATS)}"
+    except MemoryError as error:
+        raise MemoryError(f"{shorten(name)} could not be decoded") from error
     # Whatever a damaged file makes a decoder raise, and that is every kind of error, the other files can be read.
     except Exception as error:
         return _in_one_line(error)
@@ -257,7 +302,7 @@ def _why_not_opened(path: Path, folder: Path) -> str | None:
     if stat.S_ISDIR(status.st_mode):
         return "a link to a folder; links are followed to files only"
     if not stat.S_ISREG(status.st_mode):
-        return "neither a file nor a folder, but a pipe, a socket or a device"
+        return NO_FILE
     return None if status.st_size else "an empty file"
 
 

@@ -31,17 +31,21 @@ from tqdm import tqdm
 from typer import Option
 
 from few_labels.artifacts import UNKNOWN, Classes, replacing, save_array, save_classes, save_names
-from few_labels.errors import InputError
+from few_labels.errors import InputError, Kind, look_at, quote, shorten
 from few_labels.parameters import Download
-from few_labels.photos import Channels, Photos, match_channels, prepare, read_photos
+from few_labels.photos import Channels, Photos, leave_out_copies, match_channels, prepare, read_photos
 from stages import run
 
 CONNECT_AND_READ_SECONDS = (5, 60)
 UNSIGNED_BYTES = 8
 LONGEST_IDX_HEADER = 4 + 4 * 255
+# No more bytes than this come out of one byte of gzip.
+MOST_UNPACKED_OF_ONE = 1032
 # One image has no neighbour, and no second class to tell it from.
 LEAST_POOL = 2
 PARTS = ("train", "test")
+# On the screen; a file has them all.
+MOST_NAMED = 5
 # The names under which IDX files are looked for in a folder of one's own, images and labels.
 OWN_IDX = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -161,10 +165,8 @@ def main(
     with replacing(rejected) as temporary:
         refused.to_csv(temporary, index=False)
     if len(refused):
-        first = refused.iloc[0]
-        print(
-            f"{len(refused)} files are not used, {rejected} says why; the first is {first['image']}: {first['reason']}"
-        )
+        first, reason = map(shorten, refused.iloc[0])
+        print(f"{len(refused)} files are not used, {rejected} says why; the first is {first}: {reason}")
     n_known = np.count_nonzero(pool.label != UNKNOWN)
     print(
         f"{download.dataset}: {len(pool.name)} images in the pool, {n_known} with a known label, "
@@ -178,24 +180,30 @@ def describe(path: Path) -> IdxDescription | FolderDescription:
     Raises
     ------
     InputError
-        If there is no such file, or it says something else; the message names the key.
+        If there is no such file, it cannot be read, or it says something else; the message names the key.
     """
+    if look_at(path) is not Kind.FILE:
+        there = shorten(", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))))
+        raise InputError(f"dataset is {quote(path.stem)}, allowed are {there}: the files in {path.parent}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        there = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
-        raise InputError(f"dataset is {path.stem!r}, allowed are {there}: the files in {path.parent}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-    kinds = {"idx": IdxDescription, "folder": FolderDescription}
+        raise InputError(f"{path}: not YAML ({shorten(' '.join(str(error).split()), 300)})") from error
+    kinds: dict[str, type[IdxDescription] | type[FolderDescription]] = {
+        "idx": IdxDescription,
+        "folder": FolderDescription,
+    }
     kind = content.get("format") if isinstance(content, dict) else None
-    if kind not in kinds:
-        raise InputError(f"{path}: format is {kind!r}, allowed are {', '.join(kinds)}")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise InputError(f"{path}: format is {quote(kind)}, allowed are {', '.join(kinds)}")
     try:
-        return kinds[kind](**content)
+        return kinds[kind].model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        where = shorten(".".join(map(str, first["loc"])))
+        raise InputError(f"{path}: {where}: {shorten(first['msg'])}") from error
 
 
 def read_fetched(described: IdxDescription, source: str, image_size: int, channels: Channels) -> tuple[Part, Part]:
@@ -253,6 +261,7 @@ def read_own_photos(own: Path, image_size: int, channels: Channels) -> tuple[lis
     class_names : list of str
         Sorted.
     pool, test : Part
+        A file that is in both trees is in ``test`` alone.
     rejected : DataFrame
         ``image`` and ``reason``.
 
@@ -262,20 +271,27 @@ def read_own_photos(own: Path, image_size: int, channels: Channels) -> tuple[lis
         If the pool would be empty.
     """
     # One colour image makes all of them colour, wherever it is.
-    photos = match_channels(*(read_photos(own, part, image_size, channels) for part in PARTS))
-    rejected = pd.concat([part.rejected for part in photos], ignore_index=True)
-    if not photos[0].name:
-        why = f"; of {len(rejected)} files the first is {rejected['image'][0]}: {rejected['reason'][0]}"
-        raise InputError(f"{own / 'train'} has no usable image{why if len(rejected) else ''}; put your images there")
-    class_names = sorted({name for part in photos for name in part.folder_class if name is not None})
+    train, test = match_channels(*(read_photos(own, part, image_size, channels) for part in PARTS))
+    train, copy_of = leave_out_copies(train, test)
+    rejected = pd.concat([train.rejected, test.rejected], ignore_index=True)
+    if copy_of:
+        first = ", ".join(shorten(name) for name in list(copy_of)[:MOST_NAMED])
+        more = f" and {len(copy_of) - MOST_NAMED} more" if len(copy_of) > MOST_NAMED else ""
+        print(f"{len(copy_of)} images of the pool are in the test set too and are left out of the pool: {first}{more}")
+    if not train.name:
+        whys = [
+            f"; of {len(rejected)} files the first is {shorten(n)}: {shorten(r)}"
+            for n, r in rejected.head(1).to_numpy()
+        ]
+        raise InputError(f"{own / 'train'} has no usable image{''.join(whys)}; put your images there")
+    class_names = sorted({name for part in (train, test) for name in part.folder_class if name is not None})
     position = {name: label for label, name in enumerate(class_names)}
 
     def make(part: Photos) -> Part:
         labels = [UNKNOWN if name is None else position[name] for name in part.folder_class]
         return Part(part.name, part.images, np.array(labels, np.int16))
 
-    pool, test = map(make, photos)
-    return class_names, pool, test, rejected
+    return class_names, make(train), make(test), rejected
 
 
 def make_idx_part(
@@ -360,9 +376,9 @@ def fetch(described: IdxDescription, source: str) -> dict[str, bytes]:
     names = [file.name for file in files]
     if source != "auto":
         folder = Path(source)
-        if not folder.is_dir():
-            raise InputError(f"source is {source!r}, allowed are auto and a folder that holds {', '.join(names)}")
-        sources: dict[str, Callable[[Path], Path]] = {f"folder {source}": lambda _: folder}
+        if look_at(folder) is not Kind.FOLDER:
+            raise InputError(f"source is {quote(source)}, allowed are auto and a folder that holds {', '.join(names)}")
+        sources: dict[str, Callable[[Path], Path]] = {f"folder {shorten(source)}": lambda _: folder}
     else:
         sources = {name: partial(download_from_site, url, names) for name, url in described.sites.items()}
         if described.debian:
@@ -407,10 +423,10 @@ def unpack_debian_package(debian: DebianPackage, scratch: Path) -> Path:
 
 def read_verified(folder: Path, file: SourceFile) -> bytes:
     """Return the uncompressed bytes of one file, gzipped on disk or not, once their SHA-256 is right."""
-    path = find_idx(folder, file.name)
-    if path is None:
-        raise UnavailableError(f"no {file.name} or {file.name}.gz")
     try:
+        path = find_idx(folder, file.name)
+        if path is None:
+            raise UnavailableError(f"no {file.name} or {file.name}.gz")
         content = read_source(path, file.name)
     except InputError as error:
         raise UnavailableError(str(error)) from error
@@ -421,23 +437,26 @@ def read_verified(folder: Path, file: SourceFile) -> bytes:
 
 
 def find_idx(folder: Path, name: str) -> Path | None:
-    """Find a file, gzipped or not."""
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+    """Find a file, gzipped or not; what is neither a file nor a folder is refused."""
+    return next((path for path in (folder / name, folder / f"{name}.gz") if look_at(path) is Kind.FILE), None)
 
 
 def read_source(path: Path, name: str) -> bytes:
     """Read an IDX file, gzipped or not, as far as its header says and not much farther.
 
-    A few bytes too many tell that something is wrong; all of them could be more than the memory holds.
+    A few bytes too many tell that something is wrong; all of them could be more than the memory holds. Nor is room made
+    for what a header promises and the file cannot hold.
     """
     try:
         with path.open("rb") if path.name == name else gzip.open(path) as file:
-            start = file.read(LONGEST_IDX_HEADER)
-            return start + file.read(max(0, measure_idx(start) - len(start)) + 1)
-    except PermissionError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror})") from error
-    except (EOFError, zlib.error, OSError) as error:
+            promised = measure_idx(file.read(LONGEST_IDX_HEADER))
+            file.seek(0)
+            most = MOST_UNPACKED_OF_ONE * path.stat().st_size
+            return file.read(max(LONGEST_IDX_HEADER, min(promised, most)) + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{path.name} is damaged or cut short ({error})") from error
+    except OSError as error:
+        raise InputError(f"{shorten(path)} cannot be read ({error.strerror})") from error
 
 
 def measure_idx(start: bytes) -> int:

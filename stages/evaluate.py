@@ -71,7 +71,7 @@ def main(
     purchase = load_labelled(bought, n_images, n_classes)
     audit = load_labelled(audit_labels, n_images, n_classes)
     trained_on = load_labelled(training_set, n_images, n_classes)
-    known_test = load_labels(test_labels, count_rows(test_labels))
+    known_test = load_labels(test_labels)
     graded, actual = np.flatnonzero(known_test != UNKNOWN), known_test[known_test != UNKNOWN]
 
     temperature = json.loads(nn_calibration.read_text())["temperature"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from time import perf_counter
 
 from few_labels.artifacts import replacing
-from few_labels.errors import InputError
+from few_labels.errors import InputError, quote
 
 # What a value may be: a part of a file's name, and never a way out of the folder.
 PLAIN = re.compile(r"(?!\.)[A-Za-z0-9_.-]+")
@@ -47,7 +47,9 @@ def fill(text: str, values: dict[str, str]) -> str:
     def value_of(place: re.Match[str]) -> str:
         value = values.get(place[1], "")
         if not PLAIN.fullmatch(value):
-            raise InputError(f"{place[1]} is {value!r}, allowed are letters, digits, and . _ - after the first of them")
+            raise InputError(
+                f"{place[1]} is {quote(value)}, allowed are letters, digits, and . _ - after the first of them"
+            )
         return value
 
     return re.sub(r"\{(\w+)\}", value_of, text)

@@ -1,6 +1,9 @@
 """A bad parameter ends the run with one line that says what was seen and what is allowed, and nothing good is lost."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,9 @@ import numpy as np
 import pytest
 import yaml
 
-from few_labels.errors import InputError
+from few_labels.artifacts import load_labels, save_array
+from few_labels.errors import InputError, explain, quote, shorten
+from few_labels.ledger import read_ledger, resolve
 from few_labels.parameters import MOST_PROBLEMS, check_parameters, parameter_names
 from study.fill import fill
 from tests.conftest import PROJECT, Clone, executed
@@ -185,3 +190,101 @@ def test_a_misspelt_parameter_on_the_command_line_is_refused(clone: Clone) -> No
     assert done.returncode != 0
     assert "Traceback" not in done.stdout
     assert "Could not override 'percentil'" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_ledger_that_never_ends_is_refused(tmp_path: Path, kind: str) -> None:
+    ledger = tmp_path / "own.csv"
+    if kind == "pipe":
+        os.mkfifo(ledger)
+    else:
+        ledger.symlink_to("/dev/zero")
+    # In a process of its own: one that opens it waits for good.
+    program = (
+        "import sys; from pathlib import Path; from few_labels.ledger import append_answer, read_ledger\n"
+        "append = lambda path: append_answer(path, image='a', label='b', annotator='c', round=1)\n"
+        "for attempt in (read_ledger, append):\n"
+        "    try:\n"
+        "        attempt(Path(sys.argv[1]))\n"
+        "    except ValueError as error:\n"
+        "        print(error)\n"
+    )
+    command = [sys.executable, "-c", program, str(ledger)]
+    done = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True, timeout=30, check=True)
+    assert done.stdout.splitlines() == 2 * [
+        f"{shorten(ledger)} is neither a file nor a folder, but a pipe, a socket or a device"
+    ]
+
+
+@pytest.mark.parametrize("length", [100, 199, 10_000])
+def test_a_long_line_of_the_ledger_does_not_fill_the_screen(tmp_path: Path, length: int) -> None:
+    (tmp_path / "own.csv").write_text(
+        f"image,label,annotator,round\n{'a' * length},Yak,A,1\nb,{'Yak' * (length // 3)},A,1\nc,{'d' * length},A,1,\n"
+        f"d,{'yak' * (length // 3)},A,1\n"
+    )
+    answers, warnings = read_ledger(tmp_path / "own.csv")
+    _, more_warnings = resolve(answers, ["Yak" * (length // 3)], ["b", "d"])
+    assert len(warnings + more_warnings) >= 3
+    assert max(map(len, warnings)) < 300 + len(str(tmp_path))
+    assert max(map(len, more_warnings)) < 250
+
+
+def test_what_is_shown_of_a_value_is_short_and_has_both_ends() -> None:
+    assert quote("no more than this") == "'no more than this'"
+    for value in ("start" + 10_000 * "-" + "end", ["start"] + 10_000 * ["-" * 100], {"start": 10_000 * "\x1b"}):
+        assert len(quote(value)) < 1000
+        assert quote(value).isprintable()
+    assert shorten("no more than this") == "no more than this"
+    for longest in (5, 6, 100):
+        assert len(shorten("start" + 10_000 * "-" + "end", longest)) == longest
+    assert shorten("0123456789", 5) == "01…89"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (InputError("is 3"), "is 3"),
+        (OSError(30, "Read-only file system", "data/x"), "[Errno 30] Read-only file system: 'data/x'"),
+        (MemoryError(), "out of memory or threads"),
+        (MemoryError("std::bad_alloc"), "out of memory or threads: std::bad_alloc"),
+        (ImportError("libx.so: failed to map segment from shared object"), "out of memory or threads: libx.so: failed"),
+        (RuntimeError("can't start new thread"), "out of memory or threads: can't start new thread"),
+        (RuntimeError("a mistake of ours"), None),
+        (ValueError("a mistake of ours"), None),
+    ],
+)
+def test_only_what_a_user_can_mend_is_one_line(error: Exception, line: str | None) -> None:
+    said = explain(error)
+    assert said is None if line is None else said is not None and said.startswith(line)
+
+
+@pytest.mark.parametrize(("limit", "refused"), [(2**29, True), (2**30, False), (2**40, False), (None, False)])
+def test_a_limit_on_memory_is_seen_before_it_hurts(limit: int | None, refused: bool) -> None:
+    program = "from few_labels.errors import require_memory; require_memory(1, 'kmeans')"
+    command = [f'ulimit -v {limit // 1024 if limit else "unlimited"}; exec {sys.executable} -c "{program}"']
+    done = subprocess.run(["sh", "-c", *command], cwd=PROJECT, stderr=subprocess.PIPE, text=True, check=False)
+    said = "memory is limited to 0.50 GB (ulimit -v), kmeans needs 1 GB or more"
+    assert (done.returncode != 0) == (said in done.stderr) == refused
+
+
+def test_what_cannot_be_written_is_said_by_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/x.npy").mkdir()
+    (tmp_path / "data/x.npy/full").touch()
+    with pytest.raises(OSError, match="x") as error:
+        save_array(tmp_path / "data/x.npy", np.zeros(3))
+    assert error.value.filename == str(tmp_path / "data/x.npy")
+    assert not list(tmp_path.glob("data/.*"))
+
+
+def test_labels_of_any_number_are_checked_too(tmp_path: Path) -> None:
+    save_array(tmp_path / "x.npy", np.zeros(3, np.int16))
+    assert len(load_labels(tmp_path / "x.npy")) == len(load_labels(tmp_path / "x.npy", 3)) == 3
+    with pytest.raises(InputError, match=r"labels are int16 of shape \(4,\)"):
+        load_labels(tmp_path / "x.npy", 4)
+    save_array(tmp_path / "x.npy", np.zeros((3, 1), np.int16))
+    with pytest.raises(InputError, match=r"labels are int16 of shape \(n,\)"):
+        load_labels(tmp_path / "x.npy")
+    (tmp_path / "x.npy").write_bytes(b"junk")
+    with pytest.raises(InputError, match=r"x\.npy: not an array"):
+        load_labels(tmp_path / "x.npy")

@@ -1,17 +1,26 @@
 """Whatever the source, the arrays are the published ones, or one error names the file and what was tried."""
 
 import gzip
+import os
 import shutil
+import signal
+import socket
 import sys
 import tracemalloc
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from few_labels.errors import InputError
-from stages.download import balanced_head, check_limit, describe, fetch, read_idx, read_source
+from few_labels.photos import Channels
+from stages.download import balanced_head, check_limit, describe, fetch, read_idx, read_own_idx, read_source
 from tests.conftest import FASHION, Clone, clone_project
+from tests.permissions import as_nobody, shared_folder
+
+NEVER_ENDS = ["pipe", "socket", "device", "link to a device"]
 
 
 @pytest.fixture
@@ -24,6 +33,95 @@ def test_a_folder_gives_gzipped_and_plain_files(folder: Path) -> None:
     images, labels = (read_idx(content[name], name) for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"))
     assert images.shape == (60_000, 28, 28)
     assert np.bincount(labels).tolist() == [6000] * len(FASHION.class_names)
+
+
+@pytest.fixture
+def no_waiting() -> Iterator[None]:
+    """Fail a test that waits for what never comes."""
+
+    def fail(*_: object) -> None:
+        raise TimeoutError("it was opened, and waited for")
+
+    signal.signal(signal.SIGALRM, fail)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+
+
+def make_endless(path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        # By a name in the folder: a socket's path is at most 107 bytes long.
+        monkeypatch.chdir(path.parent)
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(path.name)
+    elif kind == "device":
+        try:
+            os.mknod(path, 0o020666, os.makedev(1, 5))
+        except PermissionError:
+            pytest.skip("only root may make a device")
+    else:
+        path.symlink_to("/dev/zero")
+
+
+@pytest.mark.usefixtures("no_waiting")
+@pytest.mark.parametrize("kind", NEVER_ENDS)
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_what_never_ends_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, suffix: str) -> None:
+    make_endless(tmp_path / f"train-images-idx3-ubyte{suffix}", kind, monkeypatch)
+    said = rf"train-images-idx3-ubyte{suffix} is neither a file nor a folder, but a pipe, a socket or a device"
+    with pytest.raises(InputError, match=f"Fashion-MNIST was not found; tried folder .*{said}"):
+        fetch(FASHION, str(tmp_path))
+    with pytest.raises(InputError, match=said):
+        read_own_idx(tmp_path, 28, Channels.AUTO)
+    make_endless(tmp_path / "x.yaml", kind, monkeypatch)
+    with pytest.raises(InputError, match=r"x\.yaml is neither a file nor a folder"):
+        describe(tmp_path / "x.yaml")
+    make_endless(tmp_path / "source", kind, monkeypatch)
+    with pytest.raises(InputError, match="source is neither a file nor a folder"):
+        fetch(FASHION, str(tmp_path / "source"))
+
+
+def test_what_may_not_be_read_is_told_from_what_is_damaged(idx_folder: Path) -> None:
+    with shared_folder() as folder:
+        for file in idx_folder.iterdir():
+            shutil.copy(file, folder)
+        file = folder / "t10k-images-idx3-ubyte.gz"
+        content = file.read_bytes()
+        file.chmod(0)
+        (folder / "x.yaml").write_text("format: folder\ntitle: t")
+        (folder / "x.yaml").chmod(0)
+        with as_nobody():
+            with pytest.raises(InputError, match=r"ubyte\.gz cannot be read \(Permission denied\)$"):
+                fetch(FASHION, str(folder))
+            with pytest.raises(InputError, match=r"x\.yaml cannot be read \(Permission denied\)$"):
+                describe(folder / "x.yaml")
+        file.chmod(0o644)
+        file.write_bytes(content[:5000])
+        with pytest.raises(InputError, match=r"ubyte\.gz is damaged or cut short"):
+            fetch(FASHION, str(folder))
+        folder.chmod(0)
+        with as_nobody(), pytest.raises(InputError, match=r"cannot be read \(Permission denied\)"):
+            fetch(FASHION, str(folder))
+        folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("length", [200, 10_000])
+def test_a_long_value_does_not_fill_the_screen(tmp_path: Path, length: int) -> None:
+    long = "a" * length
+    (tmp_path / "x.yaml").write_text(f"format: {long}")
+    (tmp_path / "y.yaml").write_text(f"format: folder\ntitle: t\n{long}: 1")
+    (tmp_path / "z.yaml").write_text(f"format: [{long}")
+    for attempt in (
+        lambda: fetch(FASHION, long),
+        lambda: describe(tmp_path / f"{long}.yaml"),
+        *(lambda name=name: describe(tmp_path / f"{name}.yaml") for name in "xyz"),
+    ):
+        with pytest.raises(InputError) as error:
+            attempt()
+        assert len(str(error.value)) < 500
+        assert "aaa" in str(error.value)
 
 
 def test_a_download_cut_short_is_named(folder: Path) -> None:
@@ -108,22 +206,34 @@ def test_what_is_no_idx_file_is_named(content: bytes, said: str) -> None:
         read_idx(content, "images")
 
 
-def test_a_bomb_is_not_uncompressed(tmp_path: Path) -> None:
+def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
     bomb = tmp_path / "images.gz"
-    with gzip.open(bomb, "wb", compresslevel=1) as file:
-        file.write(bytes([0, 0, 8, 1, 0, 0, 0, 3]) + bytes(50_000_000))
+    compressor = zlib.compressobj(level=1, wbits=31)
+    start = compressor.compress(bytes([0, 0, 8, 1, 0, 0, 0, 3]))
+    bomb.write_bytes(start + b"".join(compressor.compress(bytes(2**20)) for _ in range(1200)) + compressor.flush())
     tracemalloc.start()
     content = read_source(bomb, "images")
-    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
     with pytest.raises(InputError, match=r"images has \d+ bytes or more, its header says 11"):
         read_idx(content, "images")
+
+
+def test_a_promise_that_no_file_can_keep_makes_no_room(tmp_path: Path) -> None:
+    content = bytes([0, 0, 8, 3]) + b"\xff" * 12 + bytes(100)
+    (tmp_path / "images").write_bytes(content)
+    (tmp_path / "images.gz").write_bytes(gzip.compress(content))
+    for path in (tmp_path / "images", tmp_path / "images.gz"):
+        with pytest.raises(InputError, match=f"images has 116 bytes alone, its header says {16 + (2**32 - 1) ** 3}"):
+            read_idx(read_source(path, "images"), "images")
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("format: zip", "format is 'zip', allowed are idx, folder"),
+        ("format: [idx]", r"format is \['idx'\], allowed are idx, folder"),
+        ("format: folder\ntitle: t\n1: red", "Keys should be strings|1: Extra inputs are not permitted"),
         ("format: idx\ntitle: t\nclass_names: [a]\nfiles: {train_images: {name: a, sha256: 12}}", "sha256"),
         ("format: folder\ntitle: t\ncolour: red", "colour: Extra inputs are not permitted"),
         ("a: [", "not YAML"),

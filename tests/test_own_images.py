@@ -364,6 +364,46 @@ def test_junk_among_photos_is_listed(tmp_path: Path) -> None:
     assert "of 2 files" in line
 
 
+def test_a_photo_in_both_trees_stays_where_it_grades(tmp_path: Path) -> None:
+    clone = start(tmp_path / "clone", SMALL)
+    own = clone.path / "data/own"
+    write_folder(own, "train", *digits(slice(20)))
+    truth = write_folder(own, "test", *digits(slice(14, 24)))
+    # Bytes count, not names.
+    (own / "test/8/00004.png").rename(own / "test/8/another name.png")
+    said = clone.dvc("repro", "download")
+
+    rejected = read(clone, "rejected.csv").set_index("image")["reason"].to_dict()
+    twins = {name: copy.split(", which")[0].removeprefix("same bytes as ") for name, copy in rejected.items()}
+    assert twins == {
+        "train/4/00014.png": "test/4/00000.png",
+        "train/5/00015.png": "test/5/00001.png",
+        "train/6/00016.png": "test/6/00002.png",
+        "train/7/00017.png": "test/7/00003.png",
+        "train/8/00018.png": "test/8/another name.png",
+        "train/9/00019.png": "test/9/00005.png",
+    }
+    [line] = [line for line in said.splitlines() if "in the test set too" in line]
+    assert line.startswith("6 images of the pool are in the test set too and are left out of the pool: train/4/00014")
+    assert line.endswith("train/8/00018.png and 1 more")
+    assert len(read(clone, "test_names.csv")) == len(truth)
+    pool, labels = load(clone.path, "train_images.npy"), load(clone.path, "train_labels.npy")
+    np.testing.assert_array_equal(labels, read(clone, "train_names.csv")["image"].str.split("/").str[1].astype(int))
+    assert len(pool) == 14
+    assert not {image.tobytes() for image in pool} & {image.tobytes() for image in load(clone.path, "test_images.npy")}
+
+    for photo in (own / "train").glob("[0-3]/*.png"):
+        photo.unlink()
+    for label in range(4, 10):
+        for photo in (own / f"train/{label}").glob("0000*.png"):
+            photo.unlink()
+    done = clone.call("dvc", "repro", "download", check=False)
+    [line] = said_by("download", done.stdout)
+    assert line.startswith(
+        "download: data/own/train has no usable image; of 6 files the first is train/4/00014.png: same"
+    )
+
+
 def test_idx_files_of_ones_own_may_lack_labels_and_a_test_set(tmp_path: Path) -> None:
     clone = start(tmp_path / "clone", SMALL)
     images, labels = digits(slice(100))

@@ -19,7 +19,8 @@ from PIL import Image, ImageFile
 
 from few_labels import photos
 from few_labels.errors import InputError
-from few_labels.photos import Channels, Photos, match_channels, prepare, printable, read_photos
+from few_labels.photos import Channels, Photos, leave_out_copies, match_channels, prepare, printable, read_photos
+from tests.permissions import as_nobody, shared_folder
 
 PROJECT = Path(__file__).parent.parent
 SIZE = 12
@@ -328,6 +329,25 @@ def test_equal_files_in_different_classes_have_none(tmp_path: Path) -> None:
         assert "different class folders" in reason
 
 
+def test_what_the_test_set_has_is_left_out_of_the_pool(tmp_path: Path) -> None:
+    twin = save(tmp_path / "train/cat/a.png", noise())
+    save(tmp_path / "train/dog/b.png", noise(seed=1))
+    save(tmp_path / "test/cat/c.png", noise(seed=2))
+    whole, test = read(tmp_path, "train"), read(tmp_path, "test")
+    assert leave_out_copies(whole, test) == (whole, {})
+
+    write(tmp_path / "train/cat/again.png", twin)
+    write(tmp_path / "test/cat/d.png", twin)
+    pool, copy_of = leave_out_copies(read(tmp_path, "train"), read(tmp_path, "test"))
+    assert copy_of == {"train/cat/a.png": "test/cat/d.png"}
+    assert (pool.name, pool.folder_class, pool.original) == (["train/dog/b.png"], ["dog"], {})
+    np.testing.assert_array_equal(pool.images, whole.images[1:])
+    assert reasons(pool) == {
+        "train/cat/a.png": "same bytes as test/cat/d.png, which is there to grade by",
+        "train/cat/again.png": "same bytes as train/cat/a.png",
+    }
+
+
 def test_links(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     save(tmp_path / "outside/secret.png", noise(seed=1))
@@ -365,11 +385,20 @@ def test_a_folder_that_is_a_link_is_read_and_a_part_that_is_one_is_not(tmp_path:
     assert "leads out" in reasons(read(tmp_path / "data", "test"))["test"]
 
 
-def claim(width: int, height: int) -> bytes:
-    """Make a PNG whose header claims a size and whose pixels are missing."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    end = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + end
+def make_png(width: int, height: int, *chunks: bytes, bits: int = 8, colour: int = 2) -> bytes:
+    """Make a PNG whose header claims a size, and whose pixels are what the chunks say."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    framed = [
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        for chunk in (header, *chunks, b"IEND")
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+
+
+def zeros(n: int) -> bytes:
+    """Compress zeros, a mebibyte at a time."""
+    compressor = zlib.compressobj()
+    return b"".join([compressor.compress(bytes(2**20)) for _ in range(n // 2**20)] + [compressor.flush()])
 
 
 def test_what_is_no_photo_is_told_apart_and_the_rest_goes_on(tmp_path: Path) -> None:
@@ -382,7 +411,7 @@ def test_what_is_no_photo_is_told_apart_and_the_rest_goes_on(tmp_path: Path) -> 
     write(tmp_path / "notes.txt", b"not an image\n")
     write(tmp_path / "random.jpg", random.Random(0).randbytes(5000))
     write(tmp_path / "page.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
-    write(tmp_path / "bomb.png", claim(20_000, 20_000))
+    write(tmp_path / "bomb.png", make_png(20_000, 20_000))
     found = read(tmp_path)
     assert found.name == ["good.png"]
     np.testing.assert_array_equal(found.images[0], noise())
@@ -396,6 +425,35 @@ def test_what_is_no_photo_is_told_apart_and_the_rest_goes_on(tmp_path: Path) -> 
     assert "400000000 pixels" in told["bomb.png"]
     assert "178956970" in told["bomb.png"]
     assert list(found.rejected.image) == sorted(told)
+
+
+def test_bombs_are_not_unpacked(tmp_path: Path) -> None:
+    much = zeros(400_000_000)
+    # One bit a pixel: 110 kB. The last is a picture of 10 x 10 pixels, behind which there is more.
+    write(tmp_path / "a.png", make_png(30_000, 30_000, b"IDAT" + zeros(30_000 * 3751), bits=1, colour=0))
+    for name, chunk in {"b": b"zTXtk\0\0", "c": b"iCCPk\0\0", "d": b"iTXtk\0\1\0\0\0"}.items():
+        write(tmp_path / f"{name}.png", make_png(10, 10, chunk + much, b"IDAT" + zeros(2**20)))
+    write(tmp_path / "e.png", make_png(10, 10, b"IDAT" + much))
+    told = run_apart(
+        "found = read_photos(Path(sys.argv[1]), '', 28, Channels.AUTO)\n"
+        "print(found.name, *found.rejected.reason, sep='\\n')\n"
+        "print(*(line for line in open('/proc/self/status') if line.startswith('VmHWM')))",
+        tmp_path,
+    ).splitlines()
+    assert told[0] == "['e.png']"
+    assert "900000000 pixels" in told[1]
+    assert all("too large" in line for line in told[2:5])
+    assert int(told[5].split()[1]) < 200_000
+
+
+def test_a_lack_of_memory_rejects_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(picture: ImageFile.ImageFile) -> None:
+        raise MemoryError
+
+    save(tmp_path / "a.png", noise())
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
+    with pytest.raises(MemoryError, match=r"a\.png could not be decoded"):
+        read(tmp_path)
 
 
 def test_a_picture_that_pillow_only_warns_of_is_read_in_silence(
@@ -452,17 +510,20 @@ def test_pipes_and_sockets_are_not_opened(tmp_path: Path, monkeypatch: pytest.Mo
     assert told.count("pipe, a socket or a device") == 3
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read(tmp_path: Path) -> None:
-    for name in ("a.png", "b.png", "shut/c.png"):
-        save(tmp_path / name, noise(seed=len(name)))
-    save(tmp_path / "a.png", noise(seed=99))
-    for name in ("b.png", "shut"):
-        (tmp_path / name).chmod(0)
-    found = read(tmp_path)
-    (tmp_path / "shut").chmod(0o700)
+def test_what_may_not_be_read_is_told_from_what_is_damaged() -> None:
+    with shared_folder() as folder:
+        for seed, name in enumerate(("a.png", "b.png", "shut/c.png")):
+            save(folder / name, noise(seed=seed))
+        write(folder / "damaged.png", b"\x89PNG")
+        for name in ("b.png", "shut"):
+            (folder / name).chmod(0)
+        with as_nobody():
+            found = read(folder)
+        (folder / "shut").chmod(0o700)
     assert found.name == ["a.png"]
-    assert reasons(found) == {"b.png": "Permission denied", "shut": "Permission denied"}
+    told = reasons(found)
+    assert "damaged" in told.pop("damaged.png")
+    assert told == {"b.png": "Permission denied", "shut": "Permission denied"}
 
 
 def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -210,10 +210,34 @@ def test_nothing_to_classify_is_one_line(trained: Path, tmp_path: Path) -> None:
     (new / "a.txt").write_text("hello")
     with pytest.raises(InputError, match=r"new has no usable image; of 1 files the first is a\.txt: not an image"):
         predict(trained, new, out)
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match="neither a folder nor a file"):
-        predict(trained, tmp_path / "pipe", out)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("leads_to", ["pipe", "/dev/zero"])
+def test_what_never_ends_is_not_waited_for(trained: Path, tmp_path: Path, leads_to: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "new.png").symlink_to(leads_to)
+    for path in (tmp_path / leads_to, tmp_path / "new.png"):
+        with pytest.raises(InputError, match="neither a file nor a folder, but a pipe, a socket or a device"):
+            predict(trained, path, tmp_path / "out.csv")
+
+
+def test_a_long_name_does_not_fill_the_screen(
+    trained: Path, images: NDArray[np.uint8], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match="File name too long") as error:
+        predict(trained, Path("a" * 10_000), tmp_path / "out.csv")
+    assert len(str(error.value)) < 300
+    deep = tmp_path / "new" / "/".join(["d" * 250] * 10)
+    deep.mkdir(parents=True)
+    (deep / f"{'f' * 250}.png").write_text("none")
+    with pytest.raises(InputError, match=r"of 1 files the first is ddd.*…") as error:
+        predict(trained, tmp_path / "new", tmp_path / "out.csv")
+    assert len(str(error.value)) < 500
+    save_images(tmp_path / "new", images[:1])
+    predict(trained, tmp_path / "new", tmp_path / "out.csv")
+    assert max(map(len, capsys.readouterr().out.splitlines())) < 500
+    assert len(pd.read_csv(tmp_path / "out_rejected.csv")["image"][0]) > 2500
 
 
 def test_images_that_are_not_square_are_refused(tmp_path: Path) -> None:

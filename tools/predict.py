@@ -21,7 +21,7 @@ from typer import Option
 
 from few_labels.artifacts import Classes, replacing
 from few_labels.calibration import apply_temperature
-from few_labels.errors import InputError
+from few_labels.errors import InputError, Kind, look_at, shorten
 from few_labels.photos import Channels, Photos, read_photos
 from few_labels.sheets import draw_sheet
 from stages import run
@@ -37,8 +37,6 @@ LOGREG = "models/logreg.joblib"
 
 N_SHOWN = 60
 UNSURE = 0.5
-# How read_photos starts its reason to leave a file out whose bytes another file has as well.
-SAME_BYTES = "same bytes as "
 
 
 class Model(StrEnum):
@@ -63,11 +61,13 @@ def main(
     images, out = images.expanduser(), out.expanduser()
     sheet, rejected = out.with_suffix(".png"), out.with_name(f"{out.stem}_rejected.csv")
     if out.suffix != ".csv":
-        raise InputError(f"out is {out}, allowed is a name that ends in .csv")
+        raise InputError(f"out is {shorten(out)}, allowed is a name that ends in .csv")
     # There they would be taken for images next time, or overwrite one now.
     for output in (out, sheet, rejected):
         if output.resolve().is_relative_to(images.resolve()):
-            raise InputError(f"{output} would be among the images of {images}: choose a place for it with --out")
+            raise InputError(
+                f"{shorten(output)} would be among the images of {shorten(images)}: choose a place for it with --out"
+            )
 
     # All are checked before one is executed, and before any photo is read.
     described, *parts = read_locked([CLASSES, *PARTS[model]], project)
@@ -76,9 +76,10 @@ def main(
     row, refused = find_rows(photos)
     if not row:
         why = [
-            f"; of {len(refused)} files the first is {name}: {reason}" for name, reason in refused.head(1).to_numpy()
+            f"; of {len(refused)} files the first is {shorten(name)}: {shorten(reason)}"
+            for name, reason in refused.head(1).to_numpy()
         ]
-        raise InputError(f"{images} has no usable image{''.join(why)}")
+        raise InputError(f"{shorten(images)} has no usable image{''.join(why)}")
 
     score = score_by_network if model is Model.NN else score_by_logreg
     scores = score(photos.images, len(classes.class_names), *parts)
@@ -96,8 +97,8 @@ def main(
     if refused.empty:
         rejected.unlink(missing_ok=True)  # an earlier run's
     else:
-        first = refused.iloc[0]
-        print(f"not classified: {len(refused)}, {rejected} says why; the first is {first['image']}: {first['reason']}")
+        first, reason = map(shorten, refused.iloc[0])
+        print(f"not classified: {len(refused)}, {rejected} says why; the first is {first}: {reason}")
     n_unsure = np.count_nonzero(confidence[list(row.values())] < UNSURE)
     print(f"{out}: {len(row)} answers by {model}, {n_unsure} less than {UNSURE:.0%} sure; {sheet} shows the least sure")
 
@@ -125,10 +126,11 @@ def read_images(images: Path, image_shape: list[int]) -> Photos:
     if height != width:
         raise InputError(f"{CLASSES}: images of {height} x {width} pixels, photos are read as squares only")
     channels = Channels.GREY if n_channels == 1 else Channels.RGB
-    if images.is_dir():
+    kind = look_at(images)
+    if kind is Kind.FOLDER:
         return read_photos(images, "", height, channels)
-    if not images.is_file():
-        raise InputError(f"{images}: neither a folder nor a file, images are read from either")
+    if kind is Kind.NOTHING:
+        raise InputError(f"{shorten(images)}: neither a folder nor a file, images are read from either")
     # Alone in a folder, since a folder is what photos are read from; a link would lead out of it.
     with tempfile.TemporaryDirectory() as folder:
         shutil.copyfile(images, Path(folder, images.name))
@@ -150,14 +152,8 @@ def find_rows(photos: Photos) -> tuple[dict[str, int], pd.DataFrame]:
     DataFrame
         ``image`` and ``reason`` of the files without an image.
     """
-    original = {name: row for row, name in enumerate(photos.name)}
-    row = dict(original)
-    for name, reason in photos.rejected.itertuples(index=False):
-        if reason.startswith(SAME_BYTES):
-            # A remark may follow after a comma, and a name may have commas in it.
-            said = reason.removeprefix(SAME_BYTES).split(",")
-            starts = (",".join(said[:end]) for end in range(len(said), 0, -1))
-            row[name] = next(original[start] for start in starts if start in original)
+    row = {name: row for row, name in enumerate(photos.name)}
+    row |= {copy: row[original] for copy, original in photos.original.items()}
     refused = photos.rejected[~photos.rejected["image"].isin(row)]
     return dict(sorted(row.items())), refused.reset_index(drop=True)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import yaml
 from typer import Argument, Option
 
-from few_labels.errors import InputError, shorten
+from few_labels.errors import InputError, quote
 from few_labels.parameters import parameter_names, suggest
 from stages import read_parameters, run
 
@@ -94,7 +94,7 @@ def parse_settings(settings: list[str]) -> dict[str, str]:
 def parse_budget(budget: str) -> int:
     """Read a number of labels."""
     if not budget.isdecimal() or int(budget) < 2:
-        raise InputError(f"{BUDGET} is {shorten(repr(budget))}, allowed are 2 and more")
+        raise InputError(f"{BUDGET} is {quote(budget)}, allowed are 2 and more")
     return int(budget)
 
 
@@ -102,7 +102,7 @@ def check_names(settings: dict[str, str], where: str) -> dict[str, str]:
     """Give settings back whose names are all in params.yaml."""
     for name in settings:
         if name not in parameter_names():
-            raise InputError(f"{where}: {shorten(repr(name))} is no parameter, {suggest(name)}")
+            raise InputError(f"{where}: {quote(name)} is no parameter, {suggest(name)}")
     return settings
 
 
