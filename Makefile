@@ -2,10 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: repro few-labels label predict study few-labels-study push pull compare pr-report test lint bench lock
+.PHONY: ready repro few-labels label predict study few-labels-study push pull compare pr-report test lint bench lock
+
+# What DVC would answer with a traceback, or wait on for good, is said first.
+ready:
+	@git rev-parse --git-dir >/dev/null 2>&1 || { echo "this folder is in no git repository, beside whose commits DVC \
+	keeps its runs: git clone the project, or here git init && git add --all && git commit -m start"; exit 1; }
+	@test -w .dvc || { echo "this folder cannot be written to, and DVC keeps its runs in .dvc: copy it elsewhere"; exit 1; }
+	@odd=$$(find -L data/own datasets labels ! -type f ! -type d ! -type l 2>/dev/null | head -n 1); test -z "$$odd" \
+		|| { echo "$$odd is a pipe, a socket or a device, on which DVC would wait for good: take it away"; exit 1; }
 
 # Run the stages whose inputs changed, and show the metrics.
-repro: .venv/installed
+repro: ready .venv/installed
 	$(BIN)/dvc repro
 	$(BIN)/dvc metrics show --precision 4
 

@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from few_labels.errors import require_memory
+
 
 @contextmanager
 def _quiet_native_stderr() -> Iterator[None]:
@@ -43,6 +45,9 @@ def _without(*packages: str) -> Iterator[None]:
         for package in hidden:
             del sys.modules[package]
 
+
+# With less, some of its threads cannot start, and it hangs or aborts.
+require_memory(3, "TensorFlow")
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

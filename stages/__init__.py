@@ -10,16 +10,33 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from types import TracebackType
+from typing import Annotated, Any, NoReturn, get_origin
+
+from few_labels.errors import InputError, explain, quote, require_memory, shorten
 
 PROJECT = Path(__file__).parent.parent
 # Which release of these is used decides the results.
 DECISIVE = ["faiss-cpu", "joblib", "keras", "numpy", "pandas", "pillow", "scikit-learn", "scipy", "tensorflow"]
 
 
-def _stop(name: str, message: str, status: int = 2) -> None:
-    print(f"{name}: {message}", file=sys.stderr)
-    raise SystemExit(status)
+# With less memory, the libraries that a stage imports crash or hang in place of raising.
+LEAST_GIGABYTES = 2
+LONGEST_LINE = 2000
+
+
+def _name_stage() -> str:
+    """Give a stage's name in dvc.yaml; while python -m still imports this package, only the whole command has it."""
+    module = sys.orig_argv[sys.orig_argv.index("-m") + 1] if sys.argv[0] == "-m" else Path(sys.argv[0]).stem
+    return module.rpartition(".")[2].replace("_", "-")
+
+
+def _say_in_one_line(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Say what ends a stage before it runs, while it is being imported, as `run` says it after."""
+    if (line := explain(error)) is None:
+        sys.__excepthook__(kind, error, traceback)
+    else:
+        print(f"{_name_stage()}: {line}", file=sys.stderr)
 
 
 def _check_environment() -> None:
@@ -34,20 +51,21 @@ def _check_environment() -> None:
         except PackageNotFoundError:
             seen = ""
         if seen not in pinned[name]:
-            _stop(
-                Path(sys.argv[0]).stem.replace("_", "-"),
+            raise InputError(
                 f"{sys.executable} has {name} {seen or 'not at all'}, requirements.txt says "
-                f"{' or '.join(sorted(pinned[name]))}: make .venv/installed makes the environment, or activate yours",
+                f"{' or '.join(sorted(pinned[name]))}: make .venv/installed makes the environment, or activate yours"
             )
 
 
+sys.excepthook = _say_in_one_line
+require_memory(LEAST_GIGABYTES, "a stage")
 _check_environment()
 
 import typer  # noqa: E402
 from pydantic import ValidationError  # noqa: E402
 from ruamel.yaml import YAML, YAMLError  # noqa: E402
+from tqdm import tqdm  # noqa: E402
 
-from few_labels.errors import InputError, shorten  # noqa: E402
 from few_labels.parameters import AllParameters, check_parameters  # noqa: E402
 
 # What an import makes stays: looking for garbage in it again and again adds half to the time that TensorFlow takes.
@@ -76,7 +94,7 @@ def run(stage: Callable[..., None]) -> None:
     gc.freeze()
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command()(_with_parameters(stage))
-    name = Path(sys.argv[0]).stem.replace("_", "-")
+    name = _name_stage()
     try:
         app(standalone_mode=False)
     except typer.BadParameter as error:
@@ -84,14 +102,22 @@ def run(stage: Callable[..., None]) -> None:
         if error.param is not None:
             error.param_hint = error.param.name
         message, invalid = error.format_message(), error.__cause__
-        seen = repr(invalid.errors()[0]["input"]) if isinstance(invalid, ValidationError) else ""
-        _stop(name, message if seen in message else f"{message}, not {shorten(seen)}")
+        seen = quote(invalid.errors()[0]["input"]) if isinstance(invalid, ValidationError) else ""
+        _stop(name, message if seen in message else f"{message}, not {seen}")
     except typer.TyperException as error:
         _stop(name, error.format_message())
-    except (InputError, OSError) as error:
-        _stop(name, str(error))
     except (typer.Abort, KeyboardInterrupt):
         _stop(name, "interrupted; what it had not finished is not kept", status=130)
+    except Exception as error:
+        if (line := explain(error)) is None:
+            raise
+        _stop(name, line)
+
+
+def _stop(name: str, message: str, status: int = 2) -> NoReturn:
+    # A bar may be on the screen: the message is a line of its own.
+    tqdm.write(f"{name}: {shorten(message, LONGEST_LINE)}", file=sys.stderr)
+    raise SystemExit(status)
 
 
 def _with_parameters(stage: Callable[..., None]) -> Callable[..., None]:

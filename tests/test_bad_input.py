@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -288,3 +289,39 @@ def test_labels_of_any_number_are_checked_too(tmp_path: Path) -> None:
     (tmp_path / "x.npy").write_bytes(b"junk")
     with pytest.raises(InputError, match=r"x\.npy: not an array"):
         load_labels(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("stage", [path.stem for path in (PROJECT / "stages").glob("[a-z]*.py")])
+@pytest.mark.parametrize("gigabytes", [0.3, 0.5, 1, 2.5])
+def test_a_limit_on_memory_is_one_line(stage: str, gigabytes: float) -> None:
+    if gigabytes > 2 and stage != "train_nn":
+        pytest.skip("enough")
+    command = f"ulimit -v {round(gigabytes * 2**20)}; exec {sys.executable} -m stages.{stage}"
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=PROJECT, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    [line] = done.stderr.splitlines()
+    user = "TensorFlow needs 3" if gigabytes > 2 else "a stage needs 2"
+    name = stage.replace("_", "-")
+    assert line == f"{name}: memory is limited to {gigabytes:.2f} GB (ulimit -v), {user} GB or more"
+
+
+def test_memory_that_ends_in_a_stage_is_one_line(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        np.lib.format.open_memmap(tmp_path / f"{name}.npy", "w+", np.uint8, (2_000_000, 28, 28, 1))  # holes, on disk
+    files = [
+        f"--{option.replace('_', '-')}={tmp_path / file}"
+        for option, file in {"embedding": "train.npy", "model": "model.joblib", "clustering": "clustering.npz"}.items()
+    ]
+    command = shlex.join([sys.executable, "-m", "stages.kmeans", *files])
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -v {4 * 2**20}; exec {command}"],
+        cwd=PROJECT,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("kmeans: out of memory or threads: Unable to allocate")
+    assert "Traceback" not in done.stderr

@@ -33,8 +33,9 @@ def test_another_python_says_what_it_lacks() -> None:
     done = subprocess.run(
         [sys.executable, "-S", "-m", "stages.kmeans"], cwd=PROJECT, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 2
+    assert done.returncode != 0
     assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("kmeans: ")
     assert "has faiss-cpu not at all, requirements.txt says" in done.stderr
 
 
@@ -49,8 +50,9 @@ def test_another_release_is_named(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 2
+    assert done.returncode != 0
     assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("kmeans: ")
     assert "has numpy 1.0, requirements.txt says" in done.stderr
 
 
