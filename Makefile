@@ -85,15 +85,18 @@ bench: .venv/installed
 	$(BIN)/dvc repro
 	$(BIN)/python -m benchmarks $(if $(CASE),--case $(CASE))
 
-# Pin every dependency again, for every platform and Python from 3.11 on.
+# Pin every dependency again, by version and hash, for every platform and Python from 3.11 on; of the auditor too, which
+# GitHub alone runs, and which would change what the pipeline is installed with.
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url
 lock: .venv/installed
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-emit-index-url \
-		requirements.in --output-file requirements.txt
+	$(COMPILE) requirements.in --output-file requirements.txt
+	echo pip-audit | $(COMPILE) --no-annotate - --output-file .github/pip-audit.txt
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 		|| { echo "$(PYTHON) is not Python 3.11 to 3.13, which TensorFlow is built for; try make PYTHON=python3.13"; exit 1; }
 	@echo "installing requirements.txt into .venv, which takes a few minutes the first time"
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.txt
 	@touch $@
