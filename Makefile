@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: repro few-labels label predict study few-labels-study push pull compare pr-report test lint bench lock
+.PHONY: repro few-labels label predict study model few-labels-study push pull compare pr-report test lint bench lock
 
 # Run the stages whose inputs changed, and show the metrics.
 repro: .venv/installed
@@ -35,6 +35,12 @@ predict: .venv/installed
 study: .venv/installed
 	$(BIN)/dvc repro download
 	$(BIN)/python -m study.run $(if $(SEED),--seed $(SEED)) $(if $(PUBLISHED_NETWORK),--published-network)
+
+# Have one model of the study under study/models, pulled or else made; without NAME this lists them: make model
+# NAME=kmeans_2000
+model: override export NAME := $(value NAME)
+model: .venv/installed
+	@$(BIN)/python -m study.model
 
 # Run the recipe for few labels at several budgets and seeds, without each ingredient, and beside its peers: hours.
 few-labels-study: .venv/installed
