@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import networkx as nx
 import yaml
 from dvc.output import Output
 from dvc.repo import Repo
+from dvc.repo.reproduce import plan_repro
 from typer import Option
 
 from few_labels.errors import InputError
@@ -37,12 +37,12 @@ def main(
         (model,) = repo.find_outs_by_path(str(path))
         with repo.lock:
             lacking = fetch(repo, model)
-        before = nx.descendants(repo.index.graph, model.stage)
+        outputs = [out for stage in plan_repro(repo.index.graph, [model.stage]) for out in stage.outs]
     if not lacking:
         print(f"{shown}: there, as study/dvc.lock has it")
         return
     print(f"{shown}: {lacking}, so it is made here", flush=True)
-    with taken_back([out for stage in before for out in stage.outs]):
+    with taken_back([out for out in outputs if out is not model]):
         for folder, stage in ((FOLDER.parent, "download"), (FOLDER, model.stage.name)):
             if subprocess.run([sys.executable, "-m", "dvc", "repro", stage], cwd=folder, check=False).returncode:
                 raise SystemExit(f"{shown}: not made, see the stage above; DVC's cache keeps what ran before it")
