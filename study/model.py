@@ -103,7 +103,7 @@ def taken_back(outputs: list[Output]) -> Iterator[None]:
     """Bring dvc.lock and what git holds of the outputs back to what they were, and remove the others that were not."""
     in_git = [FOLDER / "dvc.lock", *(Path(output.fs_path) for output in outputs if not output.use_cache)]
     contents = {path: path.read_bytes() for path in in_git if path.exists()}
-    absent = [path for output in outputs if not (path := Path(output.fs_path)).exists()]
+    absent = [path for path in (*in_git, *(Path(output.fs_path) for output in outputs)) if not path.exists()]
     try:
         yield
     finally:

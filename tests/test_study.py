@@ -199,16 +199,12 @@ def test_a_name_is_text_and_a_wrong_one_lists_all(tmp_path: Path, name: str) -> 
     assert not (tmp_path / "pwned").exists()
 
 
-def clone_of(study: Clone, path: Path, config: str = "") -> Clone:
+def clone_of(study: Clone, path: Path) -> Clone:
     """What a person gets who clones the study: no file that git does not hold."""
     clone = Clone(path)
     study.git("clone", "--quiet", str(study.path), str(path))
     clone.git("config", "user.name", "A. Tester")
     clone.git("config", "user.email", "tester@example.com")
-    if config:
-        with (path / "study/.dvc/config").open("a") as file:
-            file.write(config)
-        clone.git("commit", "--quiet", "--all", "--message", "Set a remote")
     return clone
 
 
@@ -232,7 +228,8 @@ def test_a_clone_without_a_remote_makes_one_model_and_leaves_the_rest_as_it_was(
     clone.git("commit", "--quiet", "--all", "--message", "As run elsewhere")
 
     said = clone.sh("make model NAME=c")
-    assert executed(said) == ["download", "kmeans@42-20", "name-clustering@c.joblib"]
+    assert executed(said)[:2] == ["download", "kmeans@42-20"]
+    assert set(executed(said)[2:]) <= {"name-clustering@c.joblib"}  # where these bytes are another machine's
     assert said.endswith("study/models/c.joblib: made, the bytes that study/dvc.lock names\n")
     assert models(clone) == {"c.joblib"}
     load = 'import joblib, numpy as np; X = np.load("data/train_images.npy").reshape(1000, -1) / 255'
@@ -255,13 +252,12 @@ def test_a_model_comes_from_the_remote_alone_and_is_made_where_that_has_another(
     small_study: Clone, tmp_path: Path
 ) -> None:
     remote = tmp_path / "remote"
-    config = f"[core]\n    remote = storage\n['remote \"storage\"']\n    url = {remote}\n"
     author = small_study.copy_to(tmp_path / "author")
-    with (author.path / "study/.dvc/config").open("a") as file:
-        file.write(config)
+    Clone(author.path / "study").dvc("remote", "add", "--default", "storage", str(remote))
     Clone(author.path / "study").dvc("push", "models/b.keras", "models/c.joblib")
+    author.git("commit", "--quiet", "--all", "--message", "Set a remote")
 
-    clone = clone_of(small_study, tmp_path / "clone", config)
+    clone = clone_of(author, tmp_path / "clone")
     for _ in range(2):
         assert clone.sh("make model NAME=b").endswith("study/models/b.keras: there, as study/dvc.lock has it\n")
         assert models(clone) == {"b.keras"}
@@ -276,6 +272,6 @@ def test_a_model_comes_from_the_remote_alone_and_is_made_where_that_has_another(
     stored.write_bytes(b"swapped")
     said = clone.sh("make model NAME=c")
     assert "study/models/c.joblib: remote storage at " in said
-    assert "name-clustering@c.joblib" in executed(said)
+    assert "kmeans@42-20" in executed(said)
     assert (clone.path / "study/models/c.joblib").read_bytes() == good
     assert clone.git("status", "--porcelain") == ""
