@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: ready repro few-labels label predict study few-labels-study push pull compare pr-report test lint bench lock
+.PHONY: ready repro few-labels label predict study model few-labels-study push pull compare pr-report test lint bench lock
 
 # What DVC would answer with a traceback, or wait on for good, is said first.
 ready:
@@ -43,6 +43,12 @@ predict: .venv/installed
 study: .venv/installed
 	$(BIN)/dvc repro download
 	$(BIN)/python -m study.run $(if $(SEED),--seed $(SEED)) $(if $(PUBLISHED_NETWORK),--published-network)
+
+# Have one model of the study under study/models, pulled or else made; without NAME this lists them: make model
+# NAME=kmeans_2000
+model: override export NAME := $(value NAME)
+model: .venv/installed
+	@$(BIN)/python -m study.model
 
 # Run the recipe for few labels at several budgets and seeds, without each ingredient, and beside its peers: hours.
 few-labels-study: .venv/installed
@@ -93,15 +99,18 @@ bench: .venv/installed
 	$(BIN)/dvc repro
 	$(BIN)/python -m benchmarks $(if $(CASE),--case $(CASE))
 
-# Pin every dependency again, for every platform and Python from 3.11 on.
+# Pin every dependency again, by version and hash, for every platform and Python from 3.11 on; of the auditor too, which
+# GitHub alone runs, and which would change what the pipeline is installed with.
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url
 lock: .venv/installed
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-emit-index-url \
-		requirements.in --output-file requirements.txt
+	$(COMPILE) requirements.in --output-file requirements.txt
+	echo pip-audit | $(COMPILE) --no-annotate - --output-file .github/pip-audit.txt
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 		|| { echo "$(PYTHON) is not Python 3.11 to 3.13, which TensorFlow is built for; try make PYTHON=python3.13"; exit 1; }
 	@echo "installing requirements.txt into .venv, which takes a few minutes the first time"
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.txt
 	@touch $@

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -16,7 +17,7 @@ from markdown_it import MarkdownIt
 
 from few_labels.errors import InputError
 from stages import run
-from tests.conftest import FASHION, PROJECT, Clone
+from tests.conftest import BIN, FASHION, PROJECT, Clone
 from tools import pr_report
 from tools.pages import format_markdown
 from tools.pr_report import (
@@ -380,6 +381,28 @@ def test_a_base_is_a_name_and_nothing_else(
 ) -> None:
     monkeypatch.setenv("BASE", base)
     assert f"no branch or commit {base!r} here" in stopped(monkeypatch, capsys)
+    assert not list(tree.rglob("pwned"))
+
+
+@pytest.mark.parametrize("typed", [True, False], ids=["typed", "exported"])
+@pytest.mark.parametrize(
+    "base",
+    [
+        "--output=pwned",
+        "$(touch pwned)",
+        "$(shell touch pwned)",
+        "`touch pwned`; '; touch pwned; '; \"; touch pwned; \"",
+        "a\ntouch pwned $$HOME ${HOME} #",
+    ],
+)
+def test_make_gives_the_base_on_as_it_is(tree: Path, base: str, typed: bool) -> None:
+    for file in ("Makefile", "params.yaml"):
+        shutil.copy(PROJECT / file, tree)
+    command = ["make", f"BIN={BIN}", "--old-file=.venv/installed", "pr-report", *([f"BASE={base}"] if typed else [])]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT), "BASE": "main" if typed else base}
+    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"pr-report: no branch or commit {base!r} here\n" in done.stderr
     assert not list(tree.rglob("pwned"))
 
 

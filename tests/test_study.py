@@ -1,13 +1,15 @@
 """The study holds every published row, leaks no label, reruns what a change reaches, and its tables are its results."""
 
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
 from study import tabulate
-from tests.conftest import PROJECT, Clone, executed
+from study.model import find_file
+from tests.conftest import BIN, PROJECT, Clone, executed
 from tests.test_graph import imported_modules
 
 STUDY = PROJECT / "study"
@@ -165,3 +167,113 @@ def test_a_clone_without_the_models_counts_graded_rows_as_done(
     ran = executed(elsewhere.sh("make study"))
     assert "grade@42-clusters_20_percentile_50" in ran
     assert not any(stage.startswith("validate") for stage in ran)
+
+
+@pytest.mark.parametrize("file", [*ROWS["rows"], *ROWS["clusterings"]])
+def test_a_model_is_found_with_its_suffix_and_without(file: str) -> None:
+    files = [*ROWS["rows"], *ROWS["clusterings"]]
+    assert find_file(file, files) == find_file(file.rpartition(".")[0], files) == file
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "nowhere",
+        "models/kmeans_2000",
+        "--help",
+        "$(touch pwned)",
+        "$(shell touch pwned)",
+        "`touch pwned`; '; touch pwned; '; \"; touch pwned; \"",
+        "a\ntouch pwned $$HOME ${HOME} #",
+    ],
+)
+def test_a_name_is_text_and_a_wrong_one_lists_all(tmp_path: Path, name: str) -> None:
+    for tracked in ("Makefile", "params.yaml", "study", "stages", "few_labels", "tools"):
+        (tmp_path / tracked).symlink_to(PROJECT / tracked)
+    elsewhere = Clone(tmp_path)
+    said = elsewhere.call("make", f"BIN={BIN}", "--old-file=.venv/installed", "model", f"NAME={name}", check=False)
+    assert said.returncode == 2
+    first, *listed, end = said.stdout.splitlines()
+    assert first == f"model: NAME is {name!r}, allowed are the models of study/rows.yaml:"
+    assert listed == sorted(f"  {file.rpartition('.')[0]}" for file in [*ROWS["rows"], *ROWS["clusterings"]])
+    assert end.startswith("make: ")
+    assert not (tmp_path / "pwned").exists()
+
+
+def clone_of(study: Clone, path: Path) -> Clone:
+    """What a person gets who clones the study: no file that git does not hold."""
+    clone = Clone(path)
+    study.git("clone", "--quiet", str(study.path), str(path))
+    clone.git("config", "user.name", "A. Tester")
+    clone.git("config", "user.email", "tester@example.com")
+    return clone
+
+
+def models(clone: Clone) -> set[str]:
+    return {path.name for path in (clone.path / "study/models").iterdir()} - {".gitignore"}
+
+
+def test_a_clone_without_a_remote_makes_one_model_and_leaves_the_rest_as_it_was(
+    small_study: Clone, tmp_path: Path
+) -> None:
+    clone = clone_of(small_study, tmp_path / "clone")
+    # Seconds are others in every run, and a network is other bytes on another processor.
+    seconds, lock = clone.path / "study/results/42/clusters_20.json", clone.path / "study/dvc.lock"
+    seconds.write_text(re.sub(r'"seconds": .*', '"seconds": 99.9', seconds.read_text()))
+    recorded = yaml.safe_load(lock.read_text())
+    for stage in recorded["stages"].values():
+        for file in [*stage.get("deps", []), *stage.get("outs", [])]:
+            if file["path"].endswith((".keras", "_seconds.json")):
+                file["md5"] = "0" * 32
+    lock.write_text(yaml.safe_dump(recorded, sort_keys=False))
+    clone.git("commit", "--quiet", "--all", "--message", "As run elsewhere")
+
+    said = clone.sh("make model NAME=c")
+    assert executed(said)[:2] == ["download", "kmeans@42-20"]
+    assert set(executed(said)[2:]) <= {"name-clustering@c.joblib"}  # where these bytes are another machine's
+    assert said.endswith("study/models/c.joblib: made, the bytes that study/dvc.lock names\n")
+    assert models(clone) == {"c.joblib"}
+    load = 'import joblib, numpy as np; X = np.load("data/train_images.npy").reshape(1000, -1) / 255'
+    show = 'print(joblib.load("study/models/c.joblib").transform(X).shape)'
+    assert clone.call("python", "-c", f"{load}; {show}").stdout == "(1000, 20)\n"
+
+    said = clone.sh("make model NAME=b.keras")
+    assert set(executed(said)) >= {"train-nn@42-clusters_20_percentile_50", "name-model@b.keras"}
+    assert not any(stage.startswith(("train-logreg", "grade", "name-clustering")) for stage in executed(said))
+    assert said.endswith("study/models/b.keras: made, other bytes than those that study/dvc.lock names\n")
+    assert models(clone) == {"b.keras", "c.joblib"}
+    show = 'import keras; keras.models.load_model("study/models/b.keras").summary()'
+    assert "Total params" in clone.call("python", "-c", show).stdout
+
+    assert clone.git("status", "--porcelain") == ""
+    assert [path for path in (clone.path / "study/runs").rglob("*") if path.is_file()] == []
+
+
+def test_a_model_comes_from_the_remote_alone_and_is_made_where_that_has_another(
+    small_study: Clone, tmp_path: Path
+) -> None:
+    remote = tmp_path / "remote"
+    author = small_study.copy_to(tmp_path / "author")
+    Clone(author.path / "study").dvc("remote", "add", "--default", "storage", str(remote))
+    Clone(author.path / "study").dvc("push", "models/b.keras", "models/c.joblib")
+    author.git("commit", "--quiet", "--all", "--message", "Set a remote")
+
+    clone = clone_of(author, tmp_path / "clone")
+    for _ in range(2):
+        assert clone.sh("make model NAME=b").endswith("study/models/b.keras: there, as study/dvc.lock has it\n")
+        assert models(clone) == {"b.keras"}
+    pulled = (clone.path / "study/models/b.keras").read_bytes()
+    assert pulled == (author.path / "study/models/b.keras").read_bytes()
+    assert not (clone.path / "data/train_images.npy").exists()
+    assert not (clone.path / "study/runs").exists()
+
+    good = (author.path / "study/models/c.joblib").read_bytes()
+    stored = next(path for path in remote.rglob("*") if path.is_file() and path.read_bytes() == good)
+    stored.chmod(0o644)
+    stored.write_bytes(b"swapped")
+    said = clone.sh("make model NAME=c")
+    assert "study/models/c.joblib: remote storage at " in said
+    assert "kmeans@42-20" in executed(said)
+    assert (clone.path / "study/models/c.joblib").read_bytes() == good
+    assert clone.git("status", "--porcelain") == ""
