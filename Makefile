@@ -2,16 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: repro few-labels label predict study few-labels-study push pull compare pr-report test lint bench lock
+.PHONY: repro few-labels label predict study few-labels-study verify mended push pull compare pr-report test lint bench lock
 
 # Run the stages whose inputs changed, and show the metrics.
-repro: .venv/installed
+repro: mended
 	$(BIN)/dvc repro
 	$(BIN)/dvc metrics show --precision 4
 
 # Run the recipe for few labels, which is these settings of the same pipeline, and keep it as an experiment.
 LABELS ?= 2000
-few-labels: .venv/installed
+few-labels: mended
 	$(BIN)/python -m tools.recipes few-labels --set select_labels.n_labels=$(LABELS)
 	$(BIN)/dvc metrics show --precision 4
 
@@ -19,7 +19,7 @@ few-labels: .venv/installed
 DATASET ?= $(shell sed -n 's/^  dataset: *\([^ ]*\).*/\1/p' params.yaml)
 DATASET ?= $(shell sed -n 's/^  dataset: *\([^ ]*\).*/\1/p' params.yaml)
 label: export DATASET := $(DATASET)
-label: .venv/installed
+label: mended
 	$(BIN)/dvc repro --quiet select-labels
 	$(BIN)/python -m app.label --queries data/queries.csv --dataset data/classes.json \
 		--images data/train_images.npy --names data/train_names.csv --ledger "labels/$$DATASET.csv"
@@ -32,23 +32,32 @@ predict: .venv/installed
 		--images "$$IMAGES" --model $(MODEL) $(if $(OUT),--out "$$OUT")
 
 # Run what is missing of the study, and write its tables; the published network's rows too: PUBLISHED_NETWORK=1
-study: .venv/installed
+study: mended
+	$(BIN)/python -m tools.verify --mend study
 	$(BIN)/dvc repro download
 	$(BIN)/python -m study.run $(if $(SEED),--seed $(SEED)) $(if $(PUBLISHED_NETWORK),--published-network)
 
 # Run the recipe for few labels at several budgets and seeds, without each ingredient, and beside its peers: hours.
-few-labels-study: .venv/installed
+few-labels-study: mended
 	$(BIN)/python -m study.few_labels
 	$(BIN)/python -m study.few_labels_peers
 	$(BIN)/python -m study.tabulate_few_labels
 
+# Hash every output and every object in DVC's cache, and say what is not as dvc.lock has it.
+verify: .venv/installed
+	$(BIN)/python -m tools.verify . study
+
+# What comes before every run: edited outputs are named and kept, and what a killed run left is cleared away.
+mended: .venv/installed
+	@$(BIN)/python -m tools.verify --mend .
+
 # Send every run to the remote, or have every run from it, and the workspace as dvc.lock says.
-push: .venv/installed
+push: verify
 	$(BIN)/python -m tools.runs push
 
-pull: .venv/installed
+pull: mended
 	$(BIN)/python -m tools.runs pull
-	$(BIN)/dvc checkout
+	$(BIN)/dvc checkout --force
 
 # Show the experiments beside the commit they start from: what differs between them, and how well they did.
 compare: .venv/installed
@@ -81,7 +90,7 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 # Measure speed and memory beside the peers: every case, which takes hours, or one: make bench CASE=kmeans
-bench: .venv/installed
+bench: mended
 	$(BIN)/dvc repro
 	$(BIN)/python -m benchmarks $(if $(CASE),--case $(CASE))
 
