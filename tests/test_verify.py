@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Clone, environment, executed
+from tests.conftest import PROJECT, Clone, environment, executed
 from tests.test_remotes import locked_md5, wrong_files
 from tools.verify import Output, compare, hash_files, keep, runs_stages
 
@@ -40,9 +40,8 @@ def flip(file: Path) -> None:
 
 
 def edit(file: Path) -> bytes:
-    """Give the first bought label another class, as a person would, and save by renaming, as editors do."""
-    header, first, *others = file.read_text().splitlines()
-    edited = "\n".join([header, first[:-1] + str((int(first[-1]) + 1) % 10), *others]) + "\n"
+    """Take the last line away, and save by renaming, as editors do."""
+    edited = "".join(file.read_text().splitlines(keepends=True)[:-1])
     saved = file.with_suffix(".swp")
     saved.write_text(edited)
     saved.replace(file)
@@ -156,25 +155,31 @@ def test_a_model_replaced_in_place_is_named_and_put_back(clone: Clone) -> None:
     assert wrong_files(clone) == []
 
 
-@pytest.mark.parametrize("target", ["repro", "few-labels", "label", "study", "pull", "verify", "push"])
-def test_a_broken_object_stops_every_command_with_the_cure(clone: Clone, tmp_path: Path, target: str) -> None:
+@pytest.mark.parametrize("target", ["repro", "few-labels", "label", "study", "few-labels-study", "bench", "pull"])
+def test_a_command_that_runs_stages_or_takes_from_the_cache_looks_first(target: str) -> None:
+    first, *_ = Clone(PROJECT).sh(f"make --dry-run {target}").splitlines()
+    assert first.endswith("python -m tools.verify --mend .")
+
+
+def test_a_broken_object_stops_every_command_with_the_cure(clone: Clone, tmp_path: Path) -> None:
     clone.dvc("remote", "add", "--default", "storage", str(tmp_path / "storage"))
     broken = cached(clone, MODEL)
     flip(clone.path / broken)
     (clone.path / MODEL).unlink()
 
-    lines = fails(clone, make(target))
-    (line,) = [line for line in lines if str(broken) in line]
-    assert f"{broken}, which is {MODEL}, is not what its name says" in line
-    cure = re.search(r"; (rm -f .+), then make repro or make pull$", line)
-    assert cure
+    for target in ("verify", "push", "repro", "pull"):
+        lines = fails(clone, make(target))
+        (line,) = [line for line in lines if str(broken) in line]
+        assert f"{broken}, which is {MODEL}, is not what its name says" in line
     assert not (clone.path / MODEL).exists()
     assert not (tmp_path / "storage").exists()
 
+    cure = re.search(r"; (rm -f .+), then make repro or make pull$", line)
+    assert cure
     clone.call("sh", "-c", cure[1])
     assert executed(clone.sh("make repro")) == ["kmeans"]
     assert wrong_files(clone) == []
-    assert said(clone.sh("make verify")) == []
+    assert said(clone.sh("make push")) == []
 
 
 def test_a_broken_object_of_an_earlier_run_stops_them_too(with_experiment: Clone, tmp_path: Path) -> None:
@@ -227,14 +232,13 @@ def test_outputs_of_another_run_stop_nothing(with_experiment: Clone, tmp_path: P
 
 
 def test_what_an_interrupted_run_left_stops_nothing(clone: Clone) -> None:
-    clone.set_params({"select_labels.n_labels": 40})
-    # A stage that ends, and a DVC that is killed before it has recorded that.
-    command = next(stage["cmd"] for name, stage in clone.lock()["stages"].items() if name == "propagate")
-    (clone.path / "data/training_set.csv").unlink()
-    clone.call(
-        "sh", "-c", command.replace("--percentile 20", "--percentile 90").replace("--percentile 25", "--percentile 90")
-    )
-    clone.sh("make repro")
+    # A stage wrote one output, and was killed before it wrote the others.
+    (clone.path / "models/nn.keras").write_bytes(b"another model")
+    for name in ("models/nn_training.json", "data/nn_pool_scores.npy"):
+        (clone.path / name).unlink()
+    (line, _) = said(clone.sh("make repro"))
+    assert line.startswith("models/nn.keras was edited, or left by an interrupted run")
+    assert wrong_files(clone) == []
     assert said(clone.sh("make verify")) == []
 
 
@@ -372,3 +376,16 @@ def test_a_copy_is_never_written_over(tmp_path: Path) -> None:
         file.write_text(content)
         kept.append(keep(file).name)
     assert kept == ["a.edited.csv", "a.edited.2.csv", "a.edited.csv", "a.edited.3.csv"]
+
+
+def test_a_push_names_what_is_neither_here_nor_there(clone: Clone, tmp_path: Path) -> None:
+    clone.dvc("remote", "add", "--default", "storage", str(tmp_path / "storage"))
+    (clone.path / cached(clone, MODEL)).unlink()
+    done = clone.call("sh", "-c", make("push"), check=False)
+    assert done.returncode != 0
+    lost = f"remote storage at {tmp_path / 'storage'}: {MODEL} (MD5 {locked_md5(clone, MODEL)}): run make repro"
+    assert f"in neither DVC's cache nor {lost}" in done.stdout
+    assert executed(clone.sh("make repro")) == ["kmeans"]
+    clone.sh("make push")
+    (clone.path / cached(clone, MODEL)).unlink()
+    clone.sh("make push")  # the remote has it

@@ -130,6 +130,8 @@ def describe_differences(project: Path, compared: Comparison) -> list[str]:
     lock, make = project / "dvc.lock", MADE_BY[str(project)]
     other, edited = compared.of_another_run, compared.edited
     missing = compared.missing if project == Path() else []
+    if project == Path() and not lock.exists():
+        return [f"there is no {lock}, so nothing is made yet: {make}"]
     return [
         *(f"{each.path} is not what {lock} says but what another run made: {make}" for each in other),
         *(
