@@ -276,7 +276,7 @@ def read_outputs(project: Path) -> list[Output]:
     known = read_yaml(project / "dvc.yaml")["stages"]
     stages = {
         name: stage
-        for name, stage in (read_yaml(lock).get("stages") or {}).items()
+        for name, stage in ((read_yaml(lock) or {}).get("stages") or {}).items()
         if name.partition("@")[0] in known  # DVC leaves stages behind that are no more
     }
     outputs = [
@@ -299,7 +299,7 @@ def read_yaml(path: Path) -> dict:
 
 def list_objects(cache: Path) -> list[Path]:
     """List the objects of DVC's cache, as paths from here; what DVC was still writing to when it was killed is none."""
-    objects = [file for file in cache.glob("??/*") if re.fullmatch(r"[0-9a-f]{32}", named_md5(file))]
+    objects = [file for file in cache.glob("??/*") if re.fullmatch("[0-9a-f]{32}", named_md5(file)) and file.is_file()]
     return [Path(os.path.relpath(file)) for file in objects]
 
 
@@ -348,20 +348,16 @@ def keep(path: Path) -> Path:
 def find_runs(project: Path) -> list[psutil.Process]:
     """Find the processes of dvc, and the stages that run, in a folder or below it, this one's own parents excepted.
 
-    Those whose folder may not be seen count: they belong to somebody else, who may share the project.
+    Other people's are not seen: a working tree is one person's, and is shared through git and a remote.
     """
     root, own = project.resolve(), {process.pid for process in (psutil.Process(), *psutil.Process().parents())}
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid not in own and runs_stages(process.cmdline()):
-                try:
-                    here = Path(process.cwd()).is_relative_to(root)
-                except psutil.AccessDenied:
-                    here = True
-                if here:
-                    found.append(process)
-        except psutil.Error:  # it ended, or does not even say what it is
+            runs = process.pid not in own and runs_stages(process.cmdline())
+            if runs and Path(process.cwd()).is_relative_to(root):
+                found.append(process)
+        except psutil.Error:  # it ended, or is somebody else's
             continue
     return found
 
