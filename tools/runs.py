@@ -71,16 +71,14 @@ def transfer(repo: Repo, direction: Direction) -> int:
         raise InputError(
             f"{len(result.failed)} files not {direction}ed, {describe_remote(repo)}; {first_error.message}"
         )
+    # DVC drops what does not have its hash, and passes over what it lacks, without a word.
+    needed = result.transferred.union(*repo.used_objs().values())
+    absent = {file for file in needed if not repo.cache.local.exists(file.value)}
     if direction is Direction.PULL:
-        # DVC drops what does not have its hash, and passes over what it lacks, without a word.
-        needed = result.transferred.union(*repo.used_objs().values())
-        absent = [file for file in needed if not repo.cache.local.exists(file.value)]
         if absent:
             raise InputError(f"missing or corrupted, {describe_remote(repo)}: {list_files(absent)}")
     else:
-        needed = set().union(*repo.used_objs().values())
-        absent = {file for file in needed if not repo.cache.local.exists(file.value)}
-        lost = repo.cloud.status(absent).missing if absent else set()  # DVC passes over these too
+        lost = repo.cloud.status(absent).missing if absent else set()
         if lost:
             raise InputError(f"in neither DVC's cache nor {describe_remote(repo)}: {list_files(lost)}: run make repro")
         repo.stage_cache.push(None)  # last: a record on the remote has its files there
