@@ -69,7 +69,7 @@ VERIFY = "python -m tools.verify . study"
 
 def test_a_run_is_as_its_lock_says(clone: Clone) -> None:
     output = clone.sh("make verify")
-    n_outputs = sum(len(stage["outs"]) for stage in clone.lock()["stages"].values())
+    n_outputs = sum(len(stage.get("outs", [])) for stage in clone.lock()["stages"].values())
     n_objects = len(list((clone.path / ".dvc/cache/files/md5").glob("??/*")))
     assert f"{n_outputs} of {n_outputs} in dvc.lock, " in output
     assert f"all {n_objects} objects" in output
@@ -80,7 +80,7 @@ def test_a_run_is_as_its_lock_says(clone: Clone) -> None:
 
 def test_the_files_of_the_workspace_are_no_links_to_the_cache(clone: Clone) -> None:
     for stage in clone.lock()["stages"].values():
-        for out in stage["outs"]:
+        for out in stage.get("outs", []):
             assert (clone.path / out["path"]).stat().st_nlink == 1
             assert not (clone.path / out["path"]).is_symlink()
 
@@ -184,7 +184,7 @@ def test_a_broken_object_stops_every_command_with_the_cure(clone: Clone, tmp_pat
 
 def test_a_broken_object_of_an_earlier_run_stops_them_too(with_experiment: Clone, tmp_path: Path) -> None:
     clone = with_experiment.copy_to(tmp_path / "clone")
-    now = {stage["outs"][0]["md5"] for stage in clone.lock()["stages"].values()}
+    now = {out["md5"] for stage in clone.lock()["stages"].values() for out in stage.get("outs", [])}
     clone.dvc("exp", "apply", "half")
     earlier = cached(clone, "data/training_set.csv")
     assert locked_md5(clone, "data/training_set.csv") not in now
