@@ -2,32 +2,26 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: ready repro few-labels label predict study model few-labels-study push pull compare pr-report test lint bench lock
-
-# What DVC would answer with a traceback, or wait on for good, is said first.
-ready:
-	@git rev-parse --git-dir >/dev/null 2>&1 || { echo "this folder is in no git repository, beside whose commits DVC \
-	keeps its runs: git clone the project, or here git init && git add --all && git commit -m start"; exit 1; }
-	@test -w .dvc || { echo "this folder cannot be written to, and DVC keeps its runs in .dvc: copy it elsewhere"; exit 1; }
-	@odd=$$(find -L data/own datasets labels ! -type f ! -type d ! -type l 2>/dev/null | head -n 1); test -z "$$odd" \
-		|| { echo "$$odd is a pipe, a socket or a device, on which DVC would wait for good: take it away"; exit 1; }
+.PHONY: repro few-labels label predict study model few-labels-study ready mended verify push pull compare pr-report test \
+	lint bench lock
 
 # Run the stages whose inputs changed, and show the metrics.
-repro: ready .venv/installed
+repro: mended
 	$(BIN)/dvc repro
 	$(BIN)/dvc metrics show --precision 4
 
 # Run the recipe for few labels, which is these settings of the same pipeline, and keep it as an experiment.
 LABELS ?= 2000
-few-labels: .venv/installed
-	$(BIN)/python -m tools.recipes few-labels --set select_labels.n_labels=$(LABELS)
+few-labels: override export LABELS := $(value LABELS)
+few-labels: mended
+	$(BIN)/python -m tools.recipes few-labels --set "select_labels.n_labels=$$LABELS"
 	$(BIN)/dvc metrics show --precision 4
 
 # Ask a person for labels, the most useful images first; then make repro learns from them.
 DATASET ?= $(shell sed -n 's/^  dataset: *\([^ ]*\).*/\1/p' params.yaml)
 DATASET ?= $(shell sed -n 's/^  dataset: *\([^ ]*\).*/\1/p' params.yaml)
 label: export DATASET := $(DATASET)
-label: .venv/installed
+label: mended
 	$(BIN)/dvc repro --quiet select-labels
 	$(BIN)/python -m app.label --queries data/queries.csv --dataset data/classes.json \
 		--images data/train_images.npy --names data/train_names.csv --ledger "labels/$$DATASET.csv"
@@ -35,12 +29,16 @@ label: .venv/installed
 # Classify photos that the pipeline has never seen, a folder or one file, into predictions.csv: make predict IMAGES=~/new
 # By the network, or by logistic regression: MODEL=logreg. Another place for the answers: OUT=elsewhere.csv
 MODEL ?= nn
+predict: override export IMAGES := $(value IMAGES)
+predict: override export MODEL := $(value MODEL)
+predict: override export OUT := $(value OUT)
 predict: .venv/installed
 	@$(if $(IMAGES),,$(error which images? make predict IMAGES=a-folder-or-a-file))$(BIN)/python -m tools.predict \
-		--images "$$IMAGES" --model $(MODEL) $(if $(OUT),--out "$$OUT")
+		--images "$$IMAGES" --model "$$MODEL" $(if $(OUT),--out "$$OUT")
 
 # Run what is missing of the study, and write its tables; the published network's rows too: PUBLISHED_NETWORK=1
-study: .venv/installed
+study: mended
+	$(BIN)/python -m tools.verify --mend study
 	$(BIN)/dvc repro download
 	$(BIN)/python -m study.run $(if $(SEED),--seed $(SEED)) $(if $(PUBLISHED_NETWORK),--published-network)
 
@@ -51,18 +49,34 @@ model: .venv/installed
 	@$(BIN)/python -m study.model
 
 # Run the recipe for few labels at several budgets and seeds, without each ingredient, and beside its peers: hours.
-few-labels-study: .venv/installed
+few-labels-study: mended
 	$(BIN)/python -m study.few_labels
 	$(BIN)/python -m study.few_labels_peers
 	$(BIN)/python -m study.tabulate_few_labels
 
+# Hash every output and every object in DVC's cache, and say what is not as dvc.lock has it.
+verify: ready .venv/installed
+	$(BIN)/python -m tools.verify . study
+
+# What DVC would answer with a traceback, or wait on for good, is said first.
+ready:
+	@git rev-parse --git-dir >/dev/null 2>&1 || { echo "this folder is in no git repository, beside whose commits DVC \
+	keeps its runs: git clone the project, or here git init && git add --all && git commit -m start"; exit 1; }
+	@test -w .dvc || { echo "this folder cannot be written to, and DVC keeps its runs in .dvc: copy it elsewhere"; exit 1; }
+	@odd=$$(find -L data/own datasets labels ! -type f ! -type d ! -type l 2>/dev/null | head -n 1); test -z "$$odd" \
+		|| { echo "$$odd is a pipe, a socket or a device, on which DVC would wait for good: take it away"; exit 1; }
+
+# What comes before every run: edited outputs are named and kept, and what a killed run left is cleared away.
+mended: ready .venv/installed
+	@$(BIN)/python -m tools.verify --mend .
+
 # Send every run to the remote, or have every run from it, and the workspace as dvc.lock says.
-push: .venv/installed
+push: verify
 	$(BIN)/python -m tools.runs push
 
-pull: .venv/installed
+pull: mended
 	$(BIN)/python -m tools.runs pull
-	$(BIN)/dvc checkout
+	$(BIN)/dvc checkout --force
 
 # Show the experiments beside the commit they start from: what differs between them, and how well they did.
 compare: .venv/installed
@@ -95,7 +109,7 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 # Measure speed and memory beside the peers: every case, which takes hours, or one: make bench CASE=kmeans
-bench: .venv/installed
+bench: mended
 	$(BIN)/dvc repro
 	$(BIN)/python -m benchmarks $(if $(CASE),--case $(CASE))
 

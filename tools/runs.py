@@ -6,11 +6,13 @@ sends the rest too: what other parameters made, and DVC's copies of metrics and 
 """
 
 import logging
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 from dvc.repo import Repo
+from dvc_data.hashfile.hash_info import HashInfo
 from typer import Argument
 
 from few_labels.errors import InputError
@@ -52,7 +54,8 @@ def transfer(repo: Repo, direction: Direction) -> int:
     Raises
     ------
     InputError
-        If some could not be, with the reason for the first; or if some are missing or not what their hash says.
+        If some could not be, with the reason for the first; if one that dvc.lock names is neither here nor on the
+        remote; or, of a pull, if some are missing or not what their hash says.
     """
     first_error = FirstError()
     for library in ("dvc", "dvc_data", "dvc_objects"):
@@ -68,14 +71,16 @@ def transfer(repo: Repo, direction: Direction) -> int:
         raise InputError(
             f"{len(result.failed)} files not {direction}ed, {describe_remote(repo)}; {first_error.message}"
         )
+    # DVC drops what does not have its hash, and passes over what it lacks, without a word.
+    needed = result.transferred.union(*repo.used_objs().values())
+    absent = {file for file in needed if not repo.cache.local.exists(file.value)}
     if direction is Direction.PULL:
-        # DVC drops what does not have its hash, and passes over what it lacks, without a word.
-        needed = result.transferred.union(*repo.used_objs().values())
-        absent = [file for file in needed if not repo.cache.local.exists(file.value)]
         if absent:
-            names = ", ".join(sorted(f"{file.obj_name} (MD5 {file.value})" for file in absent))
-            raise InputError(f"missing or corrupted, {describe_remote(repo)}: {names}")
+            raise InputError(f"missing or corrupted, {describe_remote(repo)}: {list_files(absent)}")
     else:
+        lost = repo.cloud.status(absent).missing if absent else set()
+        if lost:
+            raise InputError(f"in neither DVC's cache nor {describe_remote(repo)}: {list_files(lost)}: run make repro")
         repo.stage_cache.push(None)  # last: a record on the remote has its files there
     return len(result.transferred)
 
@@ -84,6 +89,11 @@ def describe_remote(repo: Repo) -> str:
     """Name the default remote and where it is."""
     name = repo.config["core"].get("remote")
     return f"remote {name} at {repo.config['remote'][name]['url']}" if name else "no default remote"
+
+
+def list_files(files: Iterable[HashInfo]) -> str:
+    """Name files and their hashes."""
+    return ", ".join(sorted(f"{file.obj_name} (MD5 {file.value})" for file in files))
 
 
 class FirstError(logging.Handler):
