@@ -105,7 +105,29 @@ def test_a_temperature_of_1_changes_nothing_and_of_2_takes_the_square_root() -> 
 def test_a_near_tie_keeps_its_answer() -> None:
     half = np.float32(0.5)
     scores = np.array([[half, np.nextafter(half, np.float32(1))]], np.float32)
-    assert apply_temperature(scores, 20.0).argmax() == 1
+    calibrated = apply_temperature(scores, 20.0)
+    assert calibrated.argmax() == 1
+    np.testing.assert_allclose(calibrated, 0.5, atol=1e-6)
+
+
+def test_a_low_temperature_takes_no_row_to_zero() -> None:
+    scores = np.array([[1, 0, 0, 0], [0.3, 0.25, 0.25, 0.2]], np.float32)
+    np.testing.assert_allclose(apply_temperature(scores, 0.001), [[1, 0, 0, 0], [1, 0, 0, 0]], atol=1e-6)
+
+
+def test_a_zero_counts_as_the_smallest_normal_number() -> None:
+    scores = np.array([[0.9, 0.1], [1, 0], [0.6, 0.4], [0, 1]], np.float32)
+    label = np.array([0, 1, 0, 1])
+    smallest = np.maximum(scores, np.finfo(np.float32).tiny)
+    assert fit_temperature(scores, label) == pytest.approx(fit_temperature(smallest, label), rel=1e-6)
+
+
+def test_rows_of_zeros_do_not_count_at_low_temperatures_either() -> None:
+    scores = np.repeat(np.array([[0.6, 0.4], [0, 0]], np.float32), 10_000, axis=0)
+    label = np.zeros(20_000, int)
+    alone = fit_temperature(scores[:10_000], label[:10_000])
+    assert alone < 0.1
+    assert fit_temperature(scores, label) == pytest.approx(alone, rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +162,13 @@ def test_the_expected_calibration_error_is_that_worked_by_hand() -> None:
     right = np.array([True, False, True, True, True])
     assert expected_calibration_error(confidence, right) == pytest.approx(0.39)
     assert np.isnan(expected_calibration_error(np.empty(0), np.empty(0, bool)))
+
+
+def test_there_are_ten_bins_unless_asked_for_others() -> None:
+    confidence, right = np.array([0.905, 0.99]), np.array([False, True])
+    assert expected_calibration_error(confidence, right) == pytest.approx(abs(0.9475 - 0.5))
+    assert expected_calibration_error(confidence, right, 100) == pytest.approx((0.905 + 0.01) / 2)
+    assert len(reliability(confidence, right)) == 10
 
 
 @pytest.mark.parametrize("n", [0, 1, 500])

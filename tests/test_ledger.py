@@ -328,6 +328,11 @@ def test_nothing_answered_is_nothing_known() -> None:
     assert (resolved.row.dtype, resolved.label.dtype) == (np.int64, np.int16)
 
 
+def test_answers_of_which_something_is_missing_are_not_resolved() -> None:
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        resolve(Answers(["a", "b"], ["cat"], ["ann"], [1]), ["cat"], ["a", "b"])
+
+
 def test_images_that_are_gone_are_counted_and_their_classes_not_used() -> None:
     resolved, warnings = resolve(answer(x="yak", a="cat", y="dog"), ["cat"], ["a"])
     assert (resolved.class_names, resolved.row.tolist()) == (["cat"], [0])
