@@ -12,6 +12,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
+from few_labels import logistic_regression
 from few_labels.artifacts import load_labelled
 from few_labels.errors import InputError
 from few_labels.images import to_pixel_vectors
@@ -35,14 +36,19 @@ def mixture() -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float3
     return X.astype(np.float32), y, rng.random(90).astype(np.float32)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("weighted", "n_components"), [(False, 8), (True, 8), (False, 5)])
 def test_it_is_logistic_regression_on_shrunk_components(
-    mixture: tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]], weighted: bool
+    mixture: tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]],
+    weighted: bool,
+    n_components: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(logistic_regression, "N_COMPONENTS", n_components)
     X, y, weight = mixture
     given = weight if weighted else None
     variances, directions = np.linalg.eigh(np.cov(X, rowvar=False))
     shrunk = (X - X.mean(axis=0)) @ directions / np.sqrt(1 + variances / 10)
+    shrunk = shrunk[:, -n_components:]
     expected = LogisticRegression(C=0.5, max_iter=500, tol=1e-8).fit(shrunk, y, sample_weight=given)
     model = train(X, y, weight=given, C=0.5, max_iter=500, seed=3)
     np.testing.assert_allclose(score(model, X, 3), expected.predict_proba(shrunk), atol=2e-3)
@@ -60,10 +66,13 @@ def test_it_stops_where_it_is_told_to_and_warns_of_nothing() -> None:
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_each_fold_is_judged_by_the_others(
-    mixture: tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]], weighted: bool
+    mixture: tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]],
+    weighted: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(logistic_regression, "N_FOLD_COMPONENTS", 6)
     X, y, weight = mixture
-    components = PCA(8, random_state=1).fit_transform(X)
+    components = PCA(6, random_state=1).fit_transform(X)
     expected = np.zeros((90, 4))
     for shown, held_out in StratifiedKFold(5, shuffle=True, random_state=1).split(components, y):
         model = train(components[shown], y[shown], weight=weight[shown] if weighted else None, C=0.5, max_iter=60)
@@ -71,6 +80,14 @@ def test_each_fold_is_judged_by_the_others(
     found = out_of_fold(X, y, 4, C=0.5, max_iter=60, seed=1, weight=weight if weighted else None)
     assert found.shape == (90, 4)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_two_of_each_of_two_classes_are_enough_to_judge() -> None:
+    X = np.array([[0, 1], [5, 5], [0, 0], [5, 6]], np.float32)
+    y = np.array([0, 1, 0, 1], np.uint8)
+    scores = out_of_fold(X, y, 2, C=1, max_iter=20, seed=0)
+    np.testing.assert_array_equal(scores.argmax(axis=1), y)
+    np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-6)
 
 
 def test_one_class_is_too_few() -> None:
