@@ -155,6 +155,15 @@ def test_margins_are_asked_about_in_the_order_of_the_definition(pool: Pool) -> N
     assert query(Strategy.MARGIN, pool, known, asked, 5).tolist() == expected[:5]
 
 
+def test_of_images_in_equal_doubt_the_first_is_asked_about_first() -> None:
+    X = np.tile(np.array([[0, 0], [1, 2]], np.float32), (200, 1))
+    X[2:] = 0.5, 1
+    clustering = Clustering(np.zeros(400, np.int32), np.arange(400, dtype=np.float32), np.array([0]))
+    pool = Pool(400, clustering, lambda: X, C=1.0, max_iter=20, seed=0)
+    known = label_rows(np.array([0, 1]), np.array([0, 1], np.int16), 2)
+    assert query(Strategy.MARGIN, pool, known, known.index, 400).tolist() == list(range(2, 400))
+
+
 def test_what_a_strategy_cannot_choose_without_is_named(pool: Pool) -> None:
     with pytest.raises(InputError, match=r"^the strategy chooses from a clustering, and none was given$"):
         query(Strategy.REPRESENTATIVE, replace(pool, clustering=None), NOBODY, NOTHING, 5)
