@@ -214,6 +214,7 @@ def test_spread_labels_weigh_their_scores_or_all_alike(recipe_run: Clone, tmp_pa
     clone = recipe_run.copy_to(tmp_path / "clone")
     by_score = pd.read_csv(clone.path / "data" / "training_set.csv", index_col="index")
     bought = pd.read_csv(clone.path / "data" / "bought_labels.csv", index_col="index")
+    assert "weight" in by_score
     assert (by_score.loc[bought.index, "weight"] == 1).all()
     spread = by_score["weight"].drop(bought.index)
     assert spread.between(0, 1, inclusive="neither").mean() > 0.9
