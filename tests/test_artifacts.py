@@ -208,6 +208,12 @@ def test_a_table_may_be_empty(path: Path) -> None:
     assert load_index(path, 3).tolist() == []
 
 
+def test_a_weight_may_be_anything_from_0_to_1(path: Path) -> None:
+    weight = np.array([0, 0.5, 1], np.float32)
+    save_labelled(path, LabelledImages(np.arange(3), np.zeros(3, np.uint8), weight))
+    np.testing.assert_array_equal(load_labelled(path, 3, 1).weight, weight)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
