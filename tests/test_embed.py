@@ -140,7 +140,7 @@ def test_words_are_centroids_of_whitened_patches_of_random_places(
     np.testing.assert_allclose(words.whitening, whitening, atol=1e-3)
     kmeans = faiss.Kmeans(48, 3, niter=25, seed=5, max_points_per_centroid=2000)
     kmeans.train(((patches - patches.mean(axis=0)) @ whitening).astype(np.float32))
-    np.testing.assert_allclose(words.words, kmeans.centroids, atol=1e-2)
+    np.testing.assert_allclose(words.words, np.asarray(kmeans.centroids), atol=1e-2)
     nearest = np.linalg.norm(whitened[:, None] - words.words, axis=2).argmin(axis=1)
     for word in range(3):
         np.testing.assert_allclose(words.words[word], whitened[nearest == word].mean(axis=0), atol=0.1)
@@ -150,7 +150,8 @@ def test_words_are_centroids_of_whitened_patches_of_random_places(
 @pytest.mark.parametrize("n_regions", [1, 3])
 def test_an_image_in_colour_is_described_as_the_definition_says(noise: NDArray[np.uint8], n_regions: int) -> None:
     rng = np.random.default_rng(1)
-    mean, whitening, centroids = (rng.normal(size=shape).astype(np.float32) for shape in [27, (27, 27), (4, 27)])
+    mean, whitening, centroids = np.split(rng.normal(size=(32, 27)).astype(np.float32), [1, 28])
+    mean = mean[0]
     described = describe(noise, VisualWords(3, mean, whitening, centroids), n_regions)
     assert described.shape == (70, n_regions**2 * 4)
     assert described.dtype == np.float32

@@ -136,9 +136,9 @@ def test_of_clusters_alike_the_first_is_asked_about_first_and_so_is_the_first_of
 
 
 def test_margins_are_asked_about_in_the_order_of_the_definition(pool: Pool) -> None:
+    pool = replace(pool, C=20.0)
     assert pool.clustering is not None
     assert pool.embedding is not None
-    pool = replace(pool, C=20.0)
     X = pool.embedding()
     labels = np.where(X[:, 0] + X[:, 1] > 1, 4, np.where(X[:, 2] > 0.5, 1, 0)).astype(np.int16)
     asked = np.union1d(query(Strategy.REPRESENTATIVE, pool, NOBODY, NOTHING, 15), [38])
