@@ -116,10 +116,12 @@ def test_a_low_temperature_takes_no_row_to_zero() -> None:
 
 
 def test_a_zero_counts_as_the_smallest_normal_number() -> None:
-    scores = np.array([[0.9, 0.1], [1, 0], [0.6, 0.4], [0, 1]], np.float32)
-    label = np.array([0, 1, 0, 1])
+    scores = np.array([[0.9, 0.1]] * 500 + [[1, 0]], np.float32)
+    label = np.array([0] * 500 + [1])
     smallest = np.maximum(scores, np.finfo(np.float32).tiny)
-    assert fit_temperature(scores, label) == pytest.approx(fit_temperature(smallest, label), rel=1e-6)
+    temperature = fit_temperature(scores, label)
+    assert temperature == pytest.approx(fit_temperature(smallest, label), rel=1e-6)
+    assert 0.1 < temperature < 10
 
 
 def test_rows_of_zeros_do_not_count_at_low_temperatures_either() -> None:
@@ -138,6 +140,13 @@ def test_the_interval_is_wilsons(n_right: int, n: int, low: float, high: float) 
     found = wilson_interval(n_right, n)
     assert found == pytest.approx((low, high), abs=5e-5)
     assert 0 <= found[0] <= found[1] <= 1
+
+
+@pytest.mark.parametrize("n", range(1, 60))
+def test_no_interval_leaves_0_to_1(n: int) -> None:
+    for n_right in range(n + 1):
+        low, high = wilson_interval(n_right, n)
+        assert 0 <= low < high <= 1
 
 
 def test_the_bins_are_closed_above_and_empty_ones_have_no_means() -> None:
@@ -182,4 +191,9 @@ def test_the_diagram_shows_the_accuracy_and_the_count_of_each_bin(n: int, tmp_pa
     for axes, heights in ((upper, 100 * table["accuracy"].fillna(0)), (lower, table["n"])):
         drawn = [patch.get_height() for patch in axes.patches if isinstance(patch, Rectangle)]
         np.testing.assert_allclose(drawn, heights)
+        bars = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+        np.testing.assert_allclose([bar.get_x() + bar.get_width() / 2 for bar in bars], range(5, 100, 10))
+        np.testing.assert_allclose([bar.get_width() for bar in bars], 9.2)
+    intervals = [segment for lines in upper.collections for segment in lines.get_segments()]
+    assert len(intervals) == (table["n"] > 0).sum()
     figure.savefig(tmp_path / "diagram.png")

@@ -155,6 +155,12 @@ def test_margins_are_asked_about_in_the_order_of_the_definition(pool: Pool) -> N
     assert query(Strategy.MARGIN, pool, known, asked, 5).tolist() == expected[:5]
 
 
+def test_margins_wait_until_all_representatives_are_known(pool: Pool) -> None:
+    assert pool.clustering is not None
+    asked = query(Strategy.MARGIN, pool, NOBODY, NOTHING, 40)
+    np.testing.assert_array_equal(asked, pool.clustering.representative[:3])
+
+
 def test_of_images_in_equal_doubt_the_first_is_asked_about_first() -> None:
     X = np.tile(np.array([[0, 0], [1, 2]], np.float32), (200, 1))
     X[2:] = 0.5, 1
