@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
@@ -194,6 +195,8 @@ def test_the_diagram_shows_the_accuracy_and_the_count_of_each_bin(n: int, tmp_pa
         bars = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
         np.testing.assert_allclose([bar.get_x() + bar.get_width() / 2 for bar in bars], range(5, 100, 10))
         np.testing.assert_allclose([bar.get_width() for bar in bars], 9.2)
-    intervals = [segment for lines in upper.collections for segment in lines.get_segments()]
+    intervals = [
+        each for lines in upper.collections if isinstance(lines, LineCollection) for each in lines.get_segments()
+    ]
     assert len(intervals) == (table["n"] > 0).sum()
     figure.savefig(tmp_path / "diagram.png")
