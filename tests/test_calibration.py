@@ -178,7 +178,9 @@ def test_there_are_ten_bins_unless_asked_for_others() -> None:
     confidence, right = np.array([0.905, 0.99]), np.array([False, True])
     assert expected_calibration_error(confidence, right) == pytest.approx(abs(0.9475 - 0.5))
     assert expected_calibration_error(confidence, right, 100) == pytest.approx((0.905 + 0.01) / 2)
-    assert len(reliability(confidence, right)) == 10
+    table = reliability(confidence, right)
+    assert table["low"].tolist() == [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    assert table["high"].tolist() == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]
 
 
 @pytest.mark.parametrize("n", [0, 1, 500])
@@ -198,5 +200,9 @@ def test_the_diagram_shows_the_accuracy_and_the_count_of_each_bin(n: int, tmp_pa
     intervals = [
         each for lines in upper.collections if isinstance(lines, LineCollection) for each in lines.get_segments()
     ]
-    assert len(intervals) == (table["n"] > 0).sum()
+    filled = table[table["n"] > 0]
+    expected = [wilson_interval(round(share * n), n) for share, n in zip(filled["accuracy"], filled["n"], strict=True)]
+    assert len(intervals) == len(expected)
+    for line, interval in zip(intervals, expected, strict=True):
+        np.testing.assert_allclose(line[:, 1], 100 * np.array(interval))
     figure.savefig(tmp_path / "diagram.png")
