@@ -57,10 +57,10 @@ def test_it_is_logistic_regression_on_shrunk_components(
 
 
 def test_it_stops_where_it_is_told_to_and_warns_of_nothing() -> None:
-    X = np.random.default_rng(0).random((20, 5), np.float32)
+    X = np.random.default_rng(0).random((30, 5), np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = train(X, np.arange(20, dtype=np.uint8), C=1, max_iter=2)
+        model = train(X, np.arange(30, dtype=np.uint8), C=1, max_iter=2)
     assert model.n_iter_.tolist() == [2]
 
 
