@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: repro few-labels label predict study model few-labels-study ready mended verify push pull compare pr-report test \
+.PHONY: repro few-labels label predict study model few-labels-study ready mended verify push pull compare pr-report test mutants \
 	lint bench lock
 
 # Run the stages whose inputs changed, and show the metrics.
@@ -102,6 +102,13 @@ test: .venv/installed
 			|| echo "failed ($$(echo "$$said" | tail -n 1)), so the tests that need $$tool are skipped"; \
 	done
 	$(BIN)/pytest --numprocesses auto
+
+# Break the pure modules in every way that mutmut knows, and list what no test notices: docs/mutation-testing.md
+MUTMUT := $(BIN)/uv run --quiet --no-project --with mutmut==3.8.1 mutmut
+mutants: export OMP_NUM_THREADS := 1
+mutants: .venv/installed
+	$(MUTMUT) run
+	$(MUTMUT) results
 
 lint: .venv/installed
 	$(BIN)/ruff check

@@ -164,6 +164,13 @@ def clone_project(path: Path) -> Clone:
     return clone
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that read the real data set; ``pytest -m 'not data_set'`` runs the others."""
+    for item in items:
+        if "idx_folder" in getattr(item, "fixturenames", ()):
+            item.add_marker("data_set")
+
+
 @pytest.fixture(scope="session")
 def idx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The four real IDX files, two of them gzipped."""

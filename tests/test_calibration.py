@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
@@ -105,7 +106,31 @@ def test_a_temperature_of_1_changes_nothing_and_of_2_takes_the_square_root() -> 
 def test_a_near_tie_keeps_its_answer() -> None:
     half = np.float32(0.5)
     scores = np.array([[half, np.nextafter(half, np.float32(1))]], np.float32)
-    assert apply_temperature(scores, 20.0).argmax() == 1
+    calibrated = apply_temperature(scores, 20.0)
+    assert calibrated.argmax() == 1
+    np.testing.assert_allclose(calibrated, 0.5, atol=1e-6)
+
+
+def test_a_low_temperature_takes_no_row_to_zero() -> None:
+    scores = np.array([[1, 0, 0, 0], [0.3, 0.25, 0.25, 0.2]], np.float32)
+    np.testing.assert_allclose(apply_temperature(scores, 0.001), [[1, 0, 0, 0], [1, 0, 0, 0]], atol=1e-6)
+
+
+def test_a_zero_counts_as_the_smallest_normal_number() -> None:
+    scores = np.array([[0.9, 0.1]] * 500 + [[1, 0]], np.float32)
+    label = np.array([0] * 500 + [1])
+    smallest = np.maximum(scores, np.finfo(np.float32).tiny)
+    temperature = fit_temperature(scores, label)
+    assert temperature == pytest.approx(fit_temperature(smallest, label), rel=1e-6)
+    assert 0.1 < temperature < 10
+
+
+def test_rows_of_zeros_do_not_count_at_low_temperatures_either() -> None:
+    scores = np.repeat(np.array([[0.6, 0.4], [0, 0]], np.float32), 10_000, axis=0)
+    label = np.zeros(20_000, int)
+    alone = fit_temperature(scores[:10_000], label[:10_000])
+    assert alone < 0.1
+    assert fit_temperature(scores, label) == pytest.approx(alone, rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +141,13 @@ def test_the_interval_is_wilsons(n_right: int, n: int, low: float, high: float) 
     found = wilson_interval(n_right, n)
     assert found == pytest.approx((low, high), abs=5e-5)
     assert 0 <= found[0] <= found[1] <= 1
+
+
+@pytest.mark.parametrize("n", range(1, 60))
+def test_no_interval_leaves_0_to_1(n: int) -> None:
+    for n_right in range(n + 1):
+        low, high = wilson_interval(n_right, n)
+        assert 0 <= low < high <= 1
 
 
 def test_the_bins_are_closed_above_and_empty_ones_have_no_means() -> None:
@@ -142,6 +174,15 @@ def test_the_expected_calibration_error_is_that_worked_by_hand() -> None:
     assert np.isnan(expected_calibration_error(np.empty(0), np.empty(0, bool)))
 
 
+def test_there_are_ten_bins_unless_asked_for_others() -> None:
+    confidence, right = np.array([0.905, 0.99]), np.array([False, True])
+    assert expected_calibration_error(confidence, right) == pytest.approx(abs(0.9475 - 0.5))
+    assert expected_calibration_error(confidence, right, 100) == pytest.approx((0.905 + 0.01) / 2)
+    table = reliability(confidence, right)
+    assert table["low"].tolist() == [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    assert table["high"].tolist() == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]
+
+
 @pytest.mark.parametrize("n", [0, 1, 500])
 def test_the_diagram_shows_the_accuracy_and_the_count_of_each_bin(n: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
@@ -153,4 +194,15 @@ def test_the_diagram_shows_the_accuracy_and_the_count_of_each_bin(n: int, tmp_pa
     for axes, heights in ((upper, 100 * table["accuracy"].fillna(0)), (lower, table["n"])):
         drawn = [patch.get_height() for patch in axes.patches if isinstance(patch, Rectangle)]
         np.testing.assert_allclose(drawn, heights)
+        bars = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+        np.testing.assert_allclose([bar.get_x() + bar.get_width() / 2 for bar in bars], range(5, 100, 10))
+        np.testing.assert_allclose([bar.get_width() for bar in bars], 9.2)
+    intervals = [
+        each for lines in upper.collections if isinstance(lines, LineCollection) for each in lines.get_segments()
+    ]
+    filled = table[table["n"] > 0]
+    expected = [wilson_interval(round(share * n), n) for share, n in zip(filled["accuracy"], filled["n"], strict=True)]
+    assert len(intervals) == len(expected)
+    for line, interval in zip(intervals, expected, strict=True):
+        np.testing.assert_allclose(line[:, 1], 100 * np.array(interval))
     figure.savefig(tmp_path / "diagram.png")

@@ -1,6 +1,7 @@
 """Whatever the source, the arrays are the published ones, or one error names the file and what was tried."""
 
 import gzip
+import hashlib
 import os
 import shutil
 import signal
@@ -10,14 +11,29 @@ import tracemalloc
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from few_labels.artifacts import load_names
 from few_labels.errors import InputError
 from few_labels.photos import Channels
-from stages.download import balanced_head, check_limit, describe, fetch, read_idx, read_own_idx, read_source
-from tests.conftest import FASHION, Clone, clone_project
+from stages.download import (
+    OWN_IDX,
+    Files,
+    IdxDescription,
+    balanced_head,
+    check_limit,
+    describe,
+    fetch,
+    read_fetched,
+    read_idx,
+    read_own_idx,
+    read_source,
+)
+from tests.conftest import FASHION, Clone, clone_project, read_array
+from tests.datasets import digits, to_idx
 from tests.permissions import as_nobody, shared_folder
 
 NEVER_ENDS = ["pipe", "socket", "device", "link to a device"]
@@ -180,6 +196,37 @@ def test_a_limited_run_stays_balanced(limit: int) -> None:
 def test_the_test_set_shrinks_in_proportion(small_run: Clone) -> None:
     sizes = [len(np.load(small_run.path / "data" / f"{part}_labels.npy")) for part in ("train", "test")]
     assert sizes == [1000, 167]
+
+
+@pytest.mark.parametrize(("part", "file"), [("train", "train"), ("test", "t10k")])
+def test_an_image_and_its_label_are_those_that_its_name_says(
+    small_run: Clone, idx_folder: Path, part: str, file: str
+) -> None:
+    data = small_run.path / "data"
+    images, labels = (np.load(data / f"{part}_{kind}.npy") for kind in ("images", "labels"))
+    rows = [int(name.removeprefix(f"{part}/")) for name in load_names(data / f"{part}_names.csv", len(images))]
+    np.testing.assert_array_equal(images[..., 0], read_array(idx_folder, f"{file}-images-idx3-ubyte")[rows])
+    np.testing.assert_array_equal(labels, read_array(idx_folder, f"{file}-labels-idx1-ubyte")[rows])
+
+
+def test_the_pool_is_the_training_files_and_the_test_set_the_test_files(tmp_path: Path) -> None:
+    parts = {"train": digits(slice(12)), "test": digits(slice(12, 20))}
+    files: dict[str, Any] = {}
+    for part, names in OWN_IDX.items():
+        for kind, name, array in zip(("images", "labels"), names, parts[part], strict=True):
+            content = to_idx(array)
+            (tmp_path / name).write_bytes(content)
+            files[f"{part}_{kind}"] = {"name": name, "sha256": hashlib.sha256(content).hexdigest()}
+    described = IdxDescription(
+        title="Digits", format="idx", class_names=[str(digit) for digit in range(10)], files=Files(**files)
+    )
+    fetched = read_fetched(described, str(tmp_path), 8, Channels.GREY)
+    own = read_own_idx(tmp_path, 8, Channels.GREY)[1:]
+    for found in (fetched, own):
+        for (part, (images, labels)), made in zip(parts.items(), found, strict=True):
+            assert made.name == [f"{part}/{row:05}" for row in range(len(images))]
+            np.testing.assert_array_equal(made.images[..., 0], images)
+            np.testing.assert_array_equal(made.label, labels)
 
 
 @pytest.mark.parametrize("limit", [59, 60_001])

@@ -1,10 +1,15 @@
 """The learned embedding sees no label, repeats itself, and tells more than pixels do."""
 
+from pathlib import Path
+
+import faiss
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from few_labels.embedding import describe, fit_patches, learn_words, normalise
+from few_labels import embedding as module
+from few_labels.embedding import Pixels, VisualWords, describe, fit_patches, learn_words, normalise
 from few_labels.errors import InputError
 from few_labels.images import to_pixel_vectors
 from few_labels.logistic_regression import train
@@ -59,8 +64,24 @@ def test_the_embedding_spreads_as_widely_as_the_pixels(recipe_run: Clone) -> Non
     assert np.load(recipe_run.path / "data" / "test_embedding.npy").shape[1] == 30
 
 
+def test_the_test_images_teach_the_embedding_nothing(recipe_run: Clone, tmp_path: Path) -> None:
+    """With other test images the pool is embedded as before, and so are those that it shares with the test set."""
+    clone = recipe_run.copy_to(tmp_path / "clone")
+    data = clone.path / "data"
+    before = {path: path.read_bytes() for path in (data / "train_embedding.npy", clone.path / "models/embedder.joblib")}
+    np.save(data / "others.npy", np.load(data / "train_images.npy")[:100])
+
+    command = clone.lock()["stages"]["embed"]["cmd"]
+    clone.call("sh", "-c", command.replace("data/test_images.npy", "data/others.npy"))
+
+    assert {path: path.read_bytes() for path in before} == before
+    embedding = np.load(data / "train_embedding.npy")
+    np.testing.assert_allclose(np.load(data / "test_embedding.npy"), embedding[:100], atol=1e-4)
+
+
 @pytest.mark.parametrize("shape", [(40, 12, 20, 1), (40, 16, 16, 3)], ids=["not square", "colour"])
-def test_images_of_any_shape_are_embedded(shape: tuple[int, ...]) -> None:
+def test_images_of_any_shape_are_embedded(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "N_SAMPLED_PATCHES", 5000)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     embedder, embedding = fit_patches(images, n_words=4, patch_size=5, n_regions=2, n_components=8, seed=0)
     assert embedding.shape == (40, 8)
@@ -85,3 +106,104 @@ def test_it_tells_more_than_pixels_do(small_run: Clone, images: np.ndarray) -> N
         train(X[:500], labels[:500], C=0.3, max_iter=100).score(X[500:], labels[500:]) for X in (pixels, embedding)
     ]
     assert accuracy[1] > accuracy[0] + 0.01
+
+
+@pytest.fixture
+def noise() -> NDArray[np.uint8]:
+    """Seventy images in colour that are not square."""
+    return np.random.default_rng(0).integers(0, 256, (70, 9, 12, 3), np.uint8)
+
+
+def cut(image: NDArray[np.uint8], y: int, x: int, side: int) -> NDArray[np.float64]:
+    """Cut out a patch, channel by channel, and normalise it by the definition."""
+    patch = image[y : y + side, x : x + side].transpose(2, 0, 1).ravel() / 255
+    return (patch - patch.mean()) / np.sqrt(patch.var() + 0.01)
+
+
+def test_pixels_give_the_images_themselves(noise: NDArray[np.uint8]) -> None:
+    assert Pixels().transform(noise) is noise
+
+
+def test_words_are_centroids_of_whitened_patches_of_random_places(
+    noise: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "N_SAMPLED_PATCHES", 2000)
+    words = learn_words(noise, n_words=3, patch_size=4, seed=5)
+    rng = np.random.default_rng(5)
+    places = zip(*(rng.integers(n, size=2000) for n in (70, 6, 9)), strict=True)
+    patches = np.array([cut(noise[i], y, x, side=4) for i, y, x in places])
+    variances, directions = np.linalg.eigh(np.cov(patches, rowvar=False))
+    whitening = directions / np.sqrt(variances + 0.1) @ directions.T
+    whitened = (patches - patches.mean(axis=0)) @ whitening
+    assert words.patch_size == 4
+    np.testing.assert_allclose(words.mean, patches.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(words.whitening, whitening, atol=1e-3)
+    kmeans = faiss.Kmeans(48, 3, niter=25, seed=5, max_points_per_centroid=2000)
+    kmeans.train(((patches - patches.mean(axis=0)) @ whitening).astype(np.float32))
+    np.testing.assert_allclose(words.words, np.asarray(kmeans.centroids), atol=1e-2)
+    nearest = np.linalg.norm(whitened[:, None] - words.words, axis=2).argmin(axis=1)
+    for word in range(3):
+        np.testing.assert_allclose(words.words[word], whitened[nearest == word].mean(axis=0), atol=0.1)
+    assert {array.dtype for array in (words.mean, words.whitening, words.words)} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("n_regions", [1, 3])
+def test_an_image_in_colour_is_described_as_the_definition_says(noise: NDArray[np.uint8], n_regions: int) -> None:
+    rng = np.random.default_rng(1)
+    mean, whitening, centroids = np.split(rng.normal(size=(32, 27)).astype(np.float32), [1, 28])
+    mean = mean[0]
+    described = describe(noise, VisualWords(3, mean, whitening, centroids), n_regions)
+    assert described.shape == (70, n_regions**2 * 4)
+    assert described.dtype == np.float32
+    down, across = ([round(i * n / n_regions) for i in range(n_regions + 1)] for n in (7, 10))
+    for row in (0, 1, 63, 64, 69):
+        total = np.zeros((n_regions, n_regions, 4))
+        for y in range(7):
+            for x in range(10):
+                distance = np.linalg.norm(centroids - (cut(noise[row], y, x, side=3) - mean) @ whitening, axis=1)
+                region = np.searchsorted(down, y, side="right") - 1, np.searchsorted(across, x, side="right") - 1
+                total[region] += np.maximum(distance.mean() - distance, 0)
+        expected = np.sqrt(total * n_regions**2 / 70)
+        np.testing.assert_allclose(described[row], expected.ravel(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("n_components", "n_sampled", "n_kept"), [(5, 70, 5), (1000, 70, 16), (1000, 12, 12)])
+def test_the_embedding_is_the_components_of_the_descriptions_of_a_sample(
+    noise: NDArray[np.uint8],
+    n_components: int,
+    n_sampled: int,
+    n_kept: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "N_SAMPLED_PATCHES", 500)
+    monkeypatch.setattr(module, "N_SAMPLED_IMAGES", n_sampled)
+    embedder, embedding = fit_patches(noise, n_words=4, patch_size=4, n_regions=2, n_components=n_components, seed=5)
+    words = learn_words(noise, n_words=4, patch_size=4, seed=5)
+    np.testing.assert_allclose(embedder.words.words, words.words, atol=1e-5)
+    described = describe(noise, words, 2)
+    sample = np.random.default_rng(5).permutation(70)[:n_sampled]
+    components = PCA(n_kept).fit(described[sample])
+    spread = to_pixel_vectors(noise[sample]).var(axis=0).sum() / components.explained_variance_.sum()
+    assert embedder.scale == pytest.approx(np.sqrt(spread), rel=1e-3)
+    assert embedding.shape == (70, n_kept)
+    assert embedding.dtype == np.float32
+    np.testing.assert_allclose(embedder.transform(noise), embedding, atol=1e-4)
+    expected = embedder.scale * components.transform(described)
+    for dimension in range(min(n_kept, 5)):
+        sign = np.sign(expected[:, dimension] @ embedding[:, dimension])
+        np.testing.assert_allclose(sign * embedding[:, dimension], expected[:, dimension], atol=0.05)
+    nothing = embedder.transform(noise[:0])
+    assert (nothing.shape, nothing.dtype) == ((0, n_kept), np.float32)
+
+
+def test_places_for_a_patch_are_counted(noise: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "N_SAMPLED_PATCHES", 200)
+    for patch_size, n_regions, n_places in [(11, 1, 0), (9, 2, 1), (6, 5, 4)]:
+        said = (
+            f"^patch_size is {patch_size} and n_regions {n_regions}: an image of 9 x 12 has {n_places} places for a "
+            "patch along a side, allowed are as many regions at most$"
+        )
+        with pytest.raises(InputError, match=said):
+            fit_patches(noise, n_words=2, patch_size=patch_size, n_regions=n_regions, n_components=2, seed=0)
+    for patch_size, n_regions in [(9, 1), (6, 4)]:
+        fit_patches(noise, n_words=2, patch_size=patch_size, n_regions=n_regions, n_components=2, seed=0)

@@ -65,6 +65,14 @@ def test_as_many_clusters_as_images(pixels: np.ndarray) -> None:
     assert sorted(describe(kmeans, pixels[:30]).representative) == list(range(30))
 
 
+def test_the_seed_draws_the_start(pixels: np.ndarray) -> None:
+    def representatives(seed: int) -> list[int]:
+        kmeans = fit_kmeans(pixels[:500], 20, n_components=16, n_iter_components=1, n_iter_pixels=1, seed=seed)
+        return describe(kmeans, pixels[:500]).representative.tolist()
+
+    assert representatives(1) == representatives(1) != representatives(2)
+
+
 def test_an_empty_cluster_has_no_representative(pixels: np.ndarray) -> None:
     far = np.full((1, pixels.shape[1]), 100, np.float32)
     model = KMeans(2, init=np.concatenate([pixels[:1], far]), n_init=1, max_iter=1).fit(pixels[:10])

@@ -226,6 +226,22 @@ def test_what_could_not_be_read_again_is_not_written(ledger: Path, wrong: dict) 
     assert not ledger.exists()
 
 
+def test_the_longest_and_the_largest_that_are_allowed_are_read_again(ledger: Path) -> None:
+    append(ledger, "a" * 65_536, "c" * 200, "n" * 200, 999_999_999)
+    append(ledger, "b", "c", "", 0)
+    answers, warnings = read_ledger(ledger)
+    assert warnings == []
+    assert answers == Answers(["a" * 65_536, "b"], ["c" * 200, "c"], ["n" * 200, ""], [999_999_999, 0])
+    with pytest.raises(InputError, match="the image's name has 65537 characters, allowed are 1 to 65536"):
+        append(ledger, "a" * 65_537)
+
+
+def test_of_a_long_line_the_beginning_is_shown(ledger: Path) -> None:
+    write(ledger, HEADER + "x" * 60 + "\n" + "y" * 61 + "\n")
+    _, warnings = read_ledger(ledger)
+    assert [warning.split("seen: ")[1] for warning in warnings] == [f"'{'x' * 60}'", f"'{'y' * 60}...'"]
+
+
 APPEND_MANY = """
 import sys
 from pathlib import Path
@@ -328,6 +344,11 @@ def test_nothing_answered_is_nothing_known() -> None:
     assert (resolved.row.dtype, resolved.label.dtype) == (np.int64, np.int16)
 
 
+def test_answers_of_which_something_is_missing_are_not_resolved() -> None:
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        resolve(Answers(["a", "b"], ["cat"], ["ann"], [1]), ["cat"], ["a", "b"])
+
+
 def test_images_that_are_gone_are_counted_and_their_classes_not_used() -> None:
     resolved, warnings = resolve(answer(x="yak", a="cat", y="dog"), ["cat"], ["a"])
     assert (resolved.class_names, resolved.row.tolist()) == (["cat"], [0])
@@ -365,7 +386,14 @@ def test_blanks_alone_cannot_tell() -> None:
     assert resolved.label.tolist() == [-1]
 
 
+def test_of_classes_of_one_name_the_first_counts() -> None:
+    resolved, warnings = resolve(answer(a="cat", b="dog"), ["dog", "cat", "dog", "cat"], ["a", "b"])
+    assert (resolved.label.tolist(), warnings) == ([1, 0], [])
+
+
 def test_more_classes_than_labels_can_number_are_the_users_to_mend() -> None:
+    most = [str(i) for i in range(32_767)]
+    assert resolve(answer(a="32766"), most, ["a"])[0].label.tolist() == [32_766]
     with pytest.raises(InputError, match="labels number at most 32767"):
         resolve(answer(a="one more"), [str(i) for i in range(32_767)], ["a"])
 

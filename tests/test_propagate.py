@@ -1,12 +1,16 @@
 """Labels spread by the definition: within each cluster, to the images inside its own percentile of distance."""
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from few_labels.artifacts import Clustering, LabelledImages
 from few_labels.graph import join_neighbours, spread_over_graph
 from few_labels.parameters import SpreadingMethod
 from stages.propagate import keep_surest, leave_out, score_classes, spread_over_clusters
+from tests.conftest import Clone
 
 
 def random_clustering(seed: int, n_images: int = 400, n_clusters: int = 12) -> Clustering:
@@ -144,6 +148,25 @@ def test_the_only_label_that_arrives_is_trusted_less_the_farther_it_came() -> No
     assert share[-1] < 0.01
 
 
+def test_where_labels_of_one_class_alone_arrive_their_share_is_how_many_do() -> None:
+    """Two bought images on one island, of which one gets more than the mean of the two; none on the other island."""
+    points = np.concatenate([np.random.default_rng(0).random((20, 2)), 100 + np.random.default_rng(1).random((20, 2))])
+    graph = join_neighbours(points.astype(np.float32), 4)
+    bought = LabelledImages(np.array([2, 7]), np.array([1, 1], np.uint8))
+    share = spread_over_graph(graph, bought, n_classes=3, alpha=0.8, n_steps=3)
+
+    degree = graph.toarray().sum(axis=1)
+    normalised = graph.toarray() / np.sqrt(degree[:, None] * degree)
+    start = np.isin(np.arange(40), bought.index).astype(float)
+    arrived = start
+    for _ in range(3):
+        arrived = 0.8 * normalised @ arrived + 0.2 * start
+    assert share.dtype == np.float32
+    np.testing.assert_allclose(share[:, 1], np.minimum(arrived / arrived[[2, 7]].mean(), 1), atol=1e-5)
+    assert share[[2, 7], 1].max() == 1 > share[[2, 7], 1].min()
+    assert not share[:, [0, 2]].any()
+
+
 def test_labels_flow_along_the_graph_as_the_closed_form_says() -> None:
     graph = join_neighbours(np.random.default_rng(0).random((200, 3), np.float32), n_neighbours=5)
     bought = buy(np.arange(0, 200, 10), seed=1)
@@ -186,3 +209,20 @@ def test_the_surest_of_each_label_keep_it(percentile: float) -> None:
         assert len(kept) == pytest.approx(len(candidates) * percentile / 100, abs=1)
         left = np.setdiff1d(candidates, kept)
         assert not len(kept) or not len(left) or scores[kept, label].min() >= scores[left, label].max()
+
+
+def test_spread_labels_weigh_their_scores_or_all_alike(recipe_run: Clone, tmp_path: Path) -> None:
+    clone = recipe_run.copy_to(tmp_path / "clone")
+    by_score = pd.read_csv(clone.path / "data" / "training_set.csv", index_col="index")
+    bought = pd.read_csv(clone.path / "data" / "bought_labels.csv", index_col="index")
+    assert "weight" in by_score
+    assert (by_score.loc[bought.index, "weight"] == 1).all()
+    spread = by_score["weight"].drop(bought.index)
+    assert spread.between(0, 1, inclusive="neither").mean() > 0.9
+    assert spread.nunique() > 100
+
+    clone.set_params({"propagate.weighting": "equal"})
+    clone.dvc("repro", "propagate")
+
+    alike = pd.read_csv(clone.path / "data" / "training_set.csv", index_col="index")
+    pd.testing.assert_frame_equal(alike, by_score.drop(columns="weight"))

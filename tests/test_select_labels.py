@@ -1,5 +1,7 @@
 """Labels are bought as the strategy says, none but those asked for are read, and queries go on from what is known."""
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,8 @@ import pytest
 
 from few_labels.artifacts import Classes, Clustering, LabelledImages
 from few_labels.errors import InputError
-from few_labels.query import Pool, Strategy, draw_audit, query
+from few_labels.logistic_regression import score, train
+from few_labels.query import Pool, Strategy, draw_audit, plan_rounds, query
 from stages.select_labels import buy_known, choose_n_audit, draw_contact_sheet, interleave, label_rows, list_queries
 from tests.conftest import Clone
 
@@ -99,6 +102,91 @@ def test_random_is_uniform_without_replacement_and_repeatable() -> None:
     # 20,000 draws over ten tenths of the images: 2,000 each, 5 standard deviations either way.
     tenths = np.bincount(np.concatenate(draws) // 100)
     assert np.abs(tenths - 2000).max() < 5 * np.sqrt(20_000 * 0.1 * 0.9)
+
+
+def test_random_draws_from_the_seed_and_anew_each_round(pool: Pool) -> None:
+    pool = replace(pool, clustering=None, embedding=None, seed=7)
+    drawn = query(Strategy.RANDOM, pool, NOBODY, NOTHING, 10)
+    np.testing.assert_array_equal(drawn, np.random.default_rng(7).choice(40, 10, replace=False))
+    again = query(Strategy.RANDOM, pool, NOBODY, drawn, 10)
+    left = np.setdiff1d(np.arange(40), drawn)
+    np.testing.assert_array_equal(again, np.random.default_rng((7, 10)).choice(left, 10, replace=False))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "n_labels", "n_rounds", "totals"),
+    [
+        (Strategy.MARGIN, 12, 3, [3, 6, 9, 12]),
+        (Strategy.MARGIN, 10, 4, [3, 5, 7, 9, 10]),
+        (Strategy.MARGIN, 2, 2, [2, 2, 2]),
+        (Strategy.REPRESENTATIVE, 12, 3, [12]),
+        (Strategy.RANDOM, 12, 3, [12]),
+        (Strategy.FIRST, 12, 3, [12]),
+        (Strategy.ALL, 12, 3, [40]),
+    ],
+)
+def test_a_budget_is_planned(pool: Pool, strategy: Strategy, n_labels: int, n_rounds: int, totals: list[int]) -> None:
+    assert plan_rounds(strategy, pool, n_labels, n_rounds) == totals
+
+
+def test_of_clusters_alike_the_first_is_asked_about_first_and_so_is_the_first_of_images_alike() -> None:
+    cluster = np.array([2, 0, 1, 2, 1, 0, 3, 3, 3], np.int32)
+    pool = Pool(9, Clustering(cluster, np.ones(9, np.float32), NOTHING), None, C=1.0, max_iter=1, seed=0)
+    assert query(Strategy.REPRESENTATIVE, pool, NOBODY, NOTHING, 9).tolist() == [6, 1, 2, 0, 7, 5, 4, 3, 8]
+
+
+def test_margins_are_asked_about_in_the_order_of_the_definition(pool: Pool) -> None:
+    pool = replace(pool, C=20.0)
+    assert pool.clustering is not None
+    assert pool.embedding is not None
+    X = pool.embedding()
+    labels = np.where(X[:, 0] + X[:, 1] > 1, 4, np.where(X[:, 2] > 0.5, 1, 0)).astype(np.int16)
+    asked = np.union1d(query(Strategy.REPRESENTATIVE, pool, NOBODY, NOTHING, 15), [38])
+    known = label_rows(asked[asked != 38], labels[asked[asked != 38]], 5)
+
+    probability = np.sort(score(train(X[known.index], known.label, C=20.0, max_iter=50), X, 5), axis=1)
+    margin = probability[:, -1] - probability[:, -2]
+    hardest_first = [row for row in np.argsort(margin) if row not in asked]
+    first_of_cluster = {int(pool.clustering.cluster[row]): row for row in reversed(hardest_first)}
+    leading = [row for row in hardest_first if row in first_of_cluster.values()]
+    expected = leading + [row for row in hardest_first if row not in leading]
+
+    assert query(Strategy.MARGIN, pool, known, asked, 40).tolist() == expected
+    assert query(Strategy.MARGIN, pool, known, asked, 5).tolist() == expected[:5]
+
+
+def test_margins_wait_until_all_representatives_are_known(pool: Pool) -> None:
+    assert pool.clustering is not None
+    asked = query(Strategy.MARGIN, pool, NOBODY, NOTHING, 40)
+    np.testing.assert_array_equal(asked, pool.clustering.representative[:3])
+
+
+def test_of_images_in_equal_doubt_the_first_is_asked_about_first() -> None:
+    X = np.tile(np.array([[0, 0], [1, 2]], np.float32), (200, 1))
+    X[2:] = 0.5, 1
+    clustering = Clustering(np.zeros(400, np.int32), np.arange(400, dtype=np.float32), np.array([0]))
+    pool = Pool(400, clustering, lambda: X, C=1.0, max_iter=20, seed=0)
+    known = label_rows(np.array([0, 1]), np.array([0, 1], np.int16), 2)
+    assert query(Strategy.MARGIN, pool, known, known.index, 400).tolist() == list(range(2, 400))
+
+
+def test_what_a_strategy_cannot_choose_without_is_named(pool: Pool) -> None:
+    with pytest.raises(InputError, match=r"^the strategy chooses from a clustering, and none was given$"):
+        query(Strategy.REPRESENTATIVE, replace(pool, clustering=None), NOBODY, NOTHING, 5)
+    known = label_rows(np.arange(40), (np.arange(40) % 2).astype(np.int16), 2)
+    asked = query(Strategy.REPRESENTATIVE, pool, NOBODY, NOTHING, 3)
+    with pytest.raises(
+        InputError, match=r"^strategy margin chooses by a clustering and an embedding, and one was not given$"
+    ):
+        query(Strategy.MARGIN, replace(pool, embedding=None), known, asked, 5)
+
+
+def test_audit_images_are_those_with_the_smallest_hashes() -> None:
+    names = [f"train/{row:05}" for row in range(300)]
+    hashes = [hashlib.blake2b(f"5/{name}".encode(), digest_size=8).digest() for name in names]
+    assert draw_audit(names, 20, seed=5).tolist() == sorted(range(300), key=hashes.__getitem__)[:20]
+    assert len(draw_audit(names, 1, seed=5)) == 1
+    assert draw_audit(names, 0, seed=5).dtype == np.int64
 
 
 def test_audit_images_are_a_uniform_draw_that_lasts_while_a_folder_grows() -> None:

@@ -120,6 +120,12 @@ def test_suspects_are_the_contradicted_labels_surest_first() -> None:
     np.testing.assert_array_equal(quality, np.array([0.05, 0.4, 0.4], np.float32))
 
 
+def test_suspects_alike_stand_in_the_order_of_their_rows() -> None:
+    scores = np.tile(np.array([[0.2, 0.8], [0.1, 0.9]], np.float32), (200, 1))
+    order, _ = rank_suspects(scores, np.zeros(400, np.uint8))
+    assert order.tolist() == [*range(1, 400, 2), *range(0, 400, 2)]
+
+
 @pytest.mark.filterwarnings("ignore:invalid value encountered in divide")
 def test_identical_images_give_no_crash() -> None:
     X, y = np.ones((20, 5), np.float32), np.arange(20, dtype=np.uint8) % 2

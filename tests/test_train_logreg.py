@@ -1,14 +1,22 @@
 """Logistic regression learns, and says what it cannot learn from."""
 
+import warnings
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pytest
+import yaml
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
 
+from few_labels import logistic_regression
+from few_labels.artifacts import load_labelled
 from few_labels.errors import InputError
 from few_labels.images import to_pixel_vectors
-from few_labels.logistic_regression import score, train
+from few_labels.logistic_regression import out_of_fold, score, train
 from tests.conftest import Clone, read_images, read_labels
 
 
@@ -19,8 +27,72 @@ def test_it_learns_from_real_images(idx_folder: Path) -> None:
     assert model.score(images[3000:], labels[3000:]) > 0.78
 
 
+@pytest.fixture
+def mixture() -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]]:
+    """Three classes that overlap, far from the origin, wide along two directions; and some weights."""
+    rng = np.random.default_rng(0)
+    y = (np.arange(90) % 3).astype(np.uint8)
+    X = rng.normal(size=(90, 8)) * [9, 4, 1, 1, 1, 1, 0.5, 0.1] + 3 * np.eye(3, 8)[y] + 5
+    return X.astype(np.float32), y, rng.random(90).astype(np.float32)
+
+
+@pytest.mark.parametrize(("weighted", "n_components"), [(False, 8), (True, 8), (False, 5)])
+def test_it_is_logistic_regression_on_shrunk_components(
+    mixture: tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]],
+    weighted: bool,
+    n_components: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logistic_regression, "N_COMPONENTS", n_components)
+    X, y, weight = mixture
+    given = weight if weighted else None
+    variances, directions = np.linalg.eigh(np.cov(X, rowvar=False))
+    shrunk = (X - X.mean(axis=0)) @ directions / np.sqrt(1 + variances / 10)
+    shrunk = shrunk[:, -n_components:]
+    expected = LogisticRegression(C=0.5, max_iter=500, tol=1e-8).fit(shrunk, y, sample_weight=given)
+    model = train(X, y, weight=given, C=0.5, max_iter=500, seed=3)
+    np.testing.assert_allclose(score(model, X, 3), expected.predict_proba(shrunk), atol=2e-3)
+    assert (model.C, model.max_iter, model.random_state, model.n_features_in_) == (0.5, 500, 3, 8)
+    assert score(model, X, 3).dtype == np.float32
+
+
+def test_it_stops_where_it_is_told_to_and_warns_of_nothing() -> None:
+    X = np.random.default_rng(0).random((30, 5), np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = train(X, np.arange(30, dtype=np.uint8), C=1, max_iter=2)
+    assert model.n_iter_.tolist() == [2]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_each_fold_is_judged_by_the_others(
+    mixture: tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]],
+    weighted: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logistic_regression, "N_FOLD_COMPONENTS", 6)
+    X, y, weight = mixture
+    components = PCA(6, random_state=1).fit_transform(X)
+    expected = np.zeros((90, 4))
+    for shown, held_out in StratifiedKFold(5, shuffle=True, random_state=1).split(components, y):
+        model = train(components[shown], y[shown], weight=weight[shown] if weighted else None, C=0.5, max_iter=60)
+        expected[held_out, :3] = model.predict_proba(components[held_out])
+    found = out_of_fold(X, y, 4, C=0.5, max_iter=60, seed=1, weight=weight if weighted else None)
+    assert found.shape == (90, 4)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_two_of_each_of_two_classes_are_enough_to_judge() -> None:
+    X = np.array([[0, 1], [5, 5], [0, 0], [5, 6]], np.float32)
+    y = np.array([0, 1, 0, 1], np.uint8)
+    scores = out_of_fold(X, y, 2, C=1, max_iter=20, seed=0)
+    np.testing.assert_array_equal(scores.argmax(axis=1), y)
+    np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-6)
+
+
 def test_one_class_is_too_few() -> None:
-    with pytest.raises(InputError, match="1 class, allowed are 2 or more"):
+    said = "^the training set has 1 class, allowed are 2 or more: buy more labels$"
+    with pytest.raises(InputError, match=said):
         train(np.zeros((5, 784), np.float32), np.full(5, 3, np.uint8), C=0.1, max_iter=10, seed=0)
 
 
@@ -32,6 +104,21 @@ def test_a_class_that_was_not_bought_scores_nothing() -> None:
     np.testing.assert_allclose(scores[:, [1, 4, 8]].sum(axis=1), 1, rtol=1e-6)
     np.testing.assert_array_equal(scores.argmax(axis=1), model.predict(X))
     assert score(model, X[:0], n_classes=10).shape == (0, 10)
+
+
+def test_a_label_counts_as_much_as_its_weight_in_the_training_set_says(recipe_run: Clone) -> None:
+    data = recipe_run.path / "data"
+    features = np.load(data / "train_features.npy")
+    labelled = load_labelled(data / "training_set.csv", len(features), 10)
+    assert labelled.weight is not None
+    assert labelled.weight.min() < 0.9
+    settings = yaml.safe_load((recipe_run.path / "params.yaml").read_text())["train_logreg"]
+    weighted, unweighted = (
+        train(features[labelled.index], labelled.label, weight=weight, **settings) for weight in (labelled.weight, None)
+    )
+    model = joblib.load(recipe_run.path / "models" / "logreg.joblib")
+    np.testing.assert_allclose(model.coef_, weighted.coef_, rtol=1e-4, atol=1e-5)
+    assert np.abs(model.coef_ - unweighted.coef_).max() > 0.01
 
 
 def test_the_file_serves_a_scikit_learn_user(small_run: Clone) -> None:

@@ -16,6 +16,7 @@ from stages.train_nn import (
     has_collapsed,
     mix,
     save_reproducibly,
+    train,
     train_until_alive,
     weigh_classes,
 )
@@ -84,6 +85,17 @@ def test_it_learns_and_keeps_the_best_epoch(images: np.ndarray, labels: np.ndarr
     network.compile(loss="sparse_categorical_crossentropy")
     kept_loss = network.evaluate(images[held_out], labels[held_out], verbose=0, return_dict=True)["loss"]
     assert kept_loss == pytest.approx(losses.min(), rel=1e-3)
+
+
+def test_the_seed_draws_the_initial_weights(images: np.ndarray, labels: np.ndarray, tmp_path: Path) -> None:
+    """A rate of zero leaves the weights as they were drawn."""
+    untaught = SETTINGS.model_copy(update={"learning_rate": 0, "schedule": "constant", "max_steps": 1, "max_epochs": 1})
+    one, again, other = (
+        train(images[:64], labels[:64], 10, untaught, seed, tmp_path / str(run)).get_weights()[0]
+        for run, seed in enumerate([1, 1, 2])
+    )
+    np.testing.assert_array_equal(one, again)
+    assert (one != other).mean() > 0.9
 
 
 MIXING = SETTINGS.model_copy(update={"mixup": 0.5})
