@@ -13,7 +13,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -154,6 +154,7 @@ class Task(BaseModel):
 class Record(TaskData):
     """One answer, as Label Studio exports it in JSON-MIN, which leaves out skipped tasks."""
 
+    id: int
     annotation_id: int | None
     label: str | None = None
     annotator: int | str | None = None
@@ -165,6 +166,15 @@ class Record(TaskData):
         if self.annotation_id is not None and self.label is None:
             raise ValueError("nothing is chosen, allowed is one choice")
         return self
+
+    @property
+    def annotations(self) -> list[Annotation]:
+        """The answer as JSON has it; none where nobody has answered yet."""
+        if self.label is None:
+            return []
+        result = Result(from_name="label", type="choices", value=Choices(choices=[self.label]))
+        dates = self.model_dump(include={"created_at", "updated_at"})
+        return [Annotation(result=[result], completed_by=self.annotator, **dates)]
 
 
 def main(
@@ -404,7 +414,7 @@ def read_csv(path: Path) -> list[Answer]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 ({error.reason})") from error
     except csv.Error as error:
-        raise InputError(f"{path}, line {table.line_num}: not CSV ({error})") from error
+        raise InputError(f"{path}, line {table.reader.line_num}: not CSV ({error})") from error
     return keep_last(answers)
 
 
@@ -432,38 +442,56 @@ def read_label_studio(path: Path) -> list[Answer]:
         raise InputError(f"{path}: not JSON ({error})") from error
     if not isinstance(tasks, list):
         raise InputError(f"{path}: holds {type(tasks).__name__}, allowed is a list of tasks: JSON or JSON-MIN")
-    dated: list[tuple[str, Answer]] = []
+    answers: list[tuple[str, Answer]] = []
+    for where, task in parse_tasks(tasks, path):
+        # What was loaded with the task is older than what was answered there.
+        oldest_first = sorted(task.annotations, key=lambda annotation: annotation.created_at or "")
+        for position, annotation in enumerate(oldest_first):
+            is_exported = position == 0 and annotation.label == task.data.answer
+            whose = task.data.answered_by if is_exported else to_annotator(annotation.completed_by)
+            date = annotation.updated_at or annotation.created_at or ""
+            answers.append((date, Answer(where, task.data.name, annotation.label, whose)))
+    # Sorting is stable: what has no date stays in the order of the file.
+    return keep_last(answer for _, answer in sorted(answers, key=lambda dated: dated[0]))
+
+
+def parse_tasks(tasks: list[Any], path: Path) -> list[tuple[str, Task]]:
+    """Read tasks, or records of JSON-MIN, of which those of one task are put together.
+
+    Parameters
+    ----------
+    tasks : list
+        As JSON has them.
+    path : Path
+        For messages.
+
+    Returns
+    -------
+    list of (str, Task)
+        Where each stands, and what it is.
+
+    Raises
+    ------
+    InputError
+        If one is something else.
+    """
+    parsed: dict[Any, tuple[str, Task]] = {}
     for number, task in enumerate(tasks, start=1):
         where = f"{path}, task {number}"
         try:
-            dated += read_task(task, where)
+            if isinstance(task, dict) and "annotation_id" in task:
+                record = Record.model_validate(task)
+                _, together = parsed.setdefault(record.id, (where, Task(data=record, annotations=[])))
+                together.annotations.extend(record.annotations)
+            else:
+                parsed[where] = (where, Task.model_validate(task))
         except ValidationError as invalid:
             first = invalid.errors()[0]
             place = ".".join(map(str, first["loc"])) or "its shape"
             seen = ascii(first["input"])
             seen = seen if len(seen) <= 80 else f"{seen[:80]}..."
             raise InputError(f"{where}: {place}: {first['msg']}; seen: {seen}; nothing is imported") from invalid
-    # Sorting is stable: what has no date stays in the order of the file.
-    return keep_last([answer for _, answer in sorted(dated, key=lambda pair: pair[0])])
-
-
-def read_task(task: Any, where: str) -> Iterator[tuple[str, Answer]]:
-    """Give the answers of one task, or the one of a record of JSON-MIN, each with its date."""
-    if isinstance(task, dict) and "annotation_id" in task:
-        record = Record.model_validate(task)
-        if record.label is not None:
-            # A record is alone: whether the answer that was exported is another one of them does not show.
-            whose = record.answered_by if record.label == record.answer else to_annotator(record.annotator)
-            yield record.updated_at or record.created_at or "", Answer(where, record.name, record.label, whose)
-        return
-    read = Task.model_validate(task)
-    # What was loaded with the task is older than what was answered there.
-    oldest_first = sorted(read.annotations, key=lambda annotation: annotation.created_at or "")
-    for position, annotation in enumerate(oldest_first):
-        is_exported = position == 0 and annotation.label == read.data.answer
-        whose = read.data.answered_by if is_exported else to_annotator(annotation.completed_by)
-        date = annotation.updated_at or annotation.created_at or ""
-        yield date, Answer(where, read.data.name, annotation.label, whose)
+    return list(parsed.values())
 
 
 def to_annotator(user: User | int | str | None) -> str | None:
