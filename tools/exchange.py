@@ -12,6 +12,7 @@ import csv
 import json
 import math
 import os
+import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -186,6 +187,7 @@ def main(
     document_root: Annotated[Path | None, Option(help="LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT")] = None,
     project: Annotated[Path, Option(help="the folder of params.yaml")] = Path(),
 ) -> None:
+    file = file.expanduser()
     if file.suffix not in {".json", ".csv"}:
         raise InputError(f"{file}: allowed is a name that ends in .json or .csv")
     dataset = dataset or yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))["download"]["dataset"]
@@ -238,16 +240,16 @@ def main(
     with replacing(file) as tasks_file, replacing(configuration) as configuration_file:
         tasks_file.write_text(json.dumps(tasks, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         configuration_file.write_text(configure(resolved.class_names) + "\n", encoding="utf-8")
-    folders = {own if path.is_relative_to(own) else pictures for path in paths}
     print(
         f"{file}: {len(tasks)} tasks, {len(label_of)} of them answered; {configuration} is for the labelling interface"
     )
     if not resolved.class_names:
         print(f"{configuration}: no class is known yet, add a Choice for each")
+    storages = " and ".join(sorted({str(own if path.is_relative_to(own) else pictures) for path in paths}))
     print(
-        f"Label Studio finds the images with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and "
-        f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={root}, once {' and '.join(sorted(map(str, folders)))} is among the "
-        "project's local storages; it needs no sync"
+        "Label Studio finds the images with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and "
+        f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={shlex.quote(str(root))}, once {storages} is among the project's local "
+        "storages; it needs no sync"
     )
 
 
