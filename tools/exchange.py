@@ -248,8 +248,8 @@ def main(
     storages = " and ".join(sorted({str(own if path.is_relative_to(own) else pictures) for path in paths}))
     print(
         "Label Studio finds the images with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and "
-        f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={shlex.quote(str(root))}, once {storages} is among the project's local "
-        "storages; it needs no sync"
+        f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={shlex.quote(str(root))}, once {storages} is among the local storages "
+        "of its project; it needs no sync"
     )
 
 
