@@ -533,11 +533,12 @@ def draw(results: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(4.5 * len(learners) + 3, 4.8), layout="constrained")
     for axes, learner in zip(figure.subplots(1, len(learners), sharey=True, squeeze=False)[0], learners, strict=True):
         of_learner = named[named["learner"] == learner]
-        for offset, (view, style) in enumerate(DRAWN.items()):
+        drawn = {view: style for view, style in DRAWN.items() if view in set(of_learner["view"])}
+        for offset, (view, style) in enumerate(drawn.items()):
             groups = of_learner[of_learner["view"] == view].groupby("decisions")["accuracy"]
             mean, sd = 100 * groups.mean(), 100 * groups.std()
             # Side by side, or the intervals would hide each other.
-            places = mean.index * 1.02 ** (offset - len(DRAWN) / 2)
+            places = mean.index * 1.02 ** (offset - len(drawn) / 2)
             axes.errorbar(places, mean, half_width(sd, groups.size()), marker="o", capsize=3, label=view, **style)
         axes.set_xscale("log")
         axes.set_xticks(BUDGETS, [f"{n:,}" for n in BUDGETS])
