@@ -172,14 +172,21 @@ def read_parameters(files: list[Path], settings: list[str]) -> AllParameters:
     # As DVC reads it, for which 1e-3 is a number and a name that stands twice a mistake.
     yaml = YAML(typ="safe", pure=True)
     merged: Any = {}
+
+    def read(text: str, where: str) -> Any:
+        try:
+            return yaml.load(text)
+        except YAMLError as error:
+            raise InputError(f"{where}: not YAML ({shorten(' '.join(str(error).split()), 300)})") from error
+
     for file in files:
         try:
-            merged = _merge(merged, yaml.load(file.read_text(encoding="utf-8")))
-        except (YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"{file}: not YAML ({shorten(' '.join(str(error).split()), 300)})") from error
+            merged = _merge(merged, read(file.read_text(encoding="utf-8"), str(file)))
+        except UnicodeDecodeError as error:
+            raise InputError(f"{file}: not UTF-8 ({error})") from error
     for setting in settings:
         name, _, text = setting.partition("=")
-        changed: Any = yaml.load(text)
+        changed = read(text, f"--set {quote(setting)}")
         for step in reversed(name.split(".")):
             changed = {step: changed}
         merged = _merge(merged, changed)

@@ -118,7 +118,9 @@ def test_a_recipe_holds_parameters(content: str, message: str, tmp_path: Path, m
     [
         ("few-labels --set n_labels=500", "--set: 'n_labels' is no parameter"),
         ("few-labels --set seed", "--set is 'seed', allowed is name=value"),
-        ("few-labels --set select_labels.n_labels=some", "n_labels is 'some', allowed are 1 and more"),
+        ("few-labels --set select_labels.n_labels=some", "n_labels is 'some', allowed are 2 and more"),
+        ("few-labels --set seed=$(touch${IFS}trapped)", "params.yaml: seed is '$(touch${IFS}trapped)', allowed is"),
+        ("few-labels --set train_nn.mixup=`touch`", "--set 'train_nn.mixup=`touch`': not YAML"),
     ],
 )
 def test_what_is_typed_is_checked_in_one_line(typed: str, message: str, capfd: pytest.CaptureFixture[str]) -> None:
