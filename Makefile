@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: repro few-labels label predict study model few-labels-study ready mended verify push pull compare pr-report test mutants \
-	lint bench lock
+.PHONY: repro few-labels label predict export-labels import-labels study model \
+	few-labels-study ready mended verify push pull compare pr-report test mutants lint bench lock
 
 # Run the stages whose inputs changed, and show the metrics.
 repro: mended
@@ -35,6 +35,15 @@ predict: override export OUT := $(value OUT)
 predict: .venv/installed
 	@$(if $(IMAGES),,$(error which images? make predict IMAGES=a-folder-or-a-file))$(BIN)/python -m tools.predict \
 		--images "$$IMAGES" --model "$$MODEL" $(if $(OUT),--out "$$OUT")
+
+# Hand what is asked and answered to Label Studio, or the answers as a table: make export-labels FILE=answers.csv
+# Add to the ledger what Label Studio exported, or a table of image,label: make import-labels FILE=~/export.json
+# Labels that are no class yet are taken with NEW_CLASSES=1
+export-labels: FILE ?= exchange/tasks.json
+export-labels import-labels: override export FILE := $(value FILE)
+export-labels import-labels: .venv/installed
+	@$(if $(FILE),,$(error which file? make import-labels FILE=export.json))$(BIN)/python -m tools.exchange \
+		$(@:-labels=) "$$FILE" $(if $(NEW_CLASSES),--new-classes)
 
 # Run what is missing of the study, and write its tables; the published network's rows too: PUBLISHED_NETWORK=1
 study: mended
