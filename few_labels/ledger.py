@@ -98,11 +98,14 @@ class History:
         taken out of a group.
     last_round : int
         0 before the first one.
+    n_lines_of : dict of str to int
+        By label, in the order in which labels were first given: how many lines that hold give it.
     """
 
     held: dict[str, list[Line]] = field(default_factory=dict)
     n_decisions: int = 0
     last_round: int = 0
+    n_lines_of: dict[str, int] = field(default_factory=dict)
     _made: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     _seen: set[str] = field(default_factory=set)
 
@@ -151,6 +154,7 @@ class History:
 
     def _hold(self, line: Line) -> None:
         self.held.setdefault(line.image, []).append(line)
+        self.n_lines_of[line.label] = self.n_lines_of.get(line.label, 0) + 1
         self.n_decisions += not line.decision or line.decision not in self._seen
         if line.decision:
             self._seen.add(line.decision)
@@ -169,6 +173,9 @@ class History:
             self.n_decisions += 1
             return
         withdrawn = lines.pop(place)
+        self.n_lines_of[withdrawn.label] -= 1
+        if not self.n_lines_of[withdrawn.label]:
+            del self.n_lines_of[withdrawn.label]
         made = self._made[withdrawn.annotator]
         key = decision or f"{NOT_HELD}{line.image}"
         made[key].remove(line.image)
