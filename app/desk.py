@@ -95,7 +95,13 @@ class Desk:
         self._n_decisions_chosen = self.history.n_decisions
 
     def sync(self) -> bool:
-        """Read what was added to the ledger, by whomever; say whether anything was."""
+        """Read what was added to the ledger, by whomever; say whether anything was.
+
+        Raises
+        ------
+        OSError, InputError
+            If the file cannot be read, or is no ledger any more.
+        """
         path = self.paths.ledger
         try:
             status = path.stat()

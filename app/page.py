@@ -76,7 +76,8 @@ def main(
     server.add_middleware(Guard, port=port, token=token)
     query = f"/?{PARAMETER}={token}" if token else "/"
     address = f"[{host}]" if ":" in host else host
-    print(f"label: http://{address}:{port}{query} (Ctrl-C ends; every answer is kept already)", flush=True)
+    told = f"label: http://{address}:{port}{query} (Ctrl-C ends; every answer is kept already)"
+    server.on_startup(lambda: print(told, flush=True))
     ui.run(
         host=host,
         port=port,
@@ -86,7 +87,6 @@ def main(
         reload=False,
         show=query if show else False,
         show_welcome_message=False,
-        socket_io_js_transports=["websocket"],
         uvicorn_logging_level="error",
     )
 
@@ -108,7 +108,9 @@ def serve(desk: Desk, annotator: str) -> None:
 
     def tick() -> None:
         desk.retry()
-        desk.sync()
+        # What was read stays; an answer that cannot be written says what is wrong with the file.
+        with suppress(OSError, InputError):
+            desk.sync()
         if desk.is_round_over():
             background_tasks.create(desk.run_round())
 
@@ -138,13 +140,17 @@ class Page:
         self.left_out: set[int] = set()
         # The answer of this tab that could not be written yet.
         self.waiting: Sequence[Line] = []
-        self._seen, self._n_shown, self._counts = -1, 0, dict[str, ui.label]()
+        self._seen, self._n_shown = -1, 0
+        self._counts: dict[str, ui.label] | None = None
+        # Whoever only fetched the page, without a browser that stays, keeps no image from others.
+        self._is_there = False
         self._pictures = desk.pictures
         self._build()
         self._switch("query")
         ui.timer(0.5, self._tick)
         if not desk.classes:
             ui.timer(0.5, lambda: ui.run_javascript("document.querySelector('.typed input')?.focus()"), once=True)
+        ui.context.client.on_connect(self._arrive)
         ui.context.client.on_delete(lambda: desk.shown.pop(self.seat, None))
 
     # What is on the page
@@ -230,6 +236,16 @@ class Page:
 
     # What is shown
 
+    def _arrive(self) -> None:
+        if not self._is_there:
+            self._is_there = True
+            self._show()
+
+    def _reserve(self, what: str | int) -> None:
+        """Keep what is on the screen here from being shown to others."""
+        if self._is_there:
+            self.desk.shown[self.seat] = what
+
     def _show(self) -> None:
         """Put what is to be asked now on the screen."""
         self.waiting = []
@@ -287,7 +303,7 @@ class Page:
         self._load_ahead([review.image for review in reviews[1:]])
 
     def _show_image(self, image: str) -> None:
-        self.desk.shown[self.seat] = image
+        self._reserve(image)
         row = self.desk.data.row_of[image]
         _mark(self.one, "hidden", False)
         _mark(self.empty, "hidden", True)
@@ -320,7 +336,7 @@ class Page:
             aside = "; those that you put aside come again when the page is loaded anew" if self.put_aside else ""
             self._show_nothing(f"No cluster has an image without a label{aside}.")
             return
-        self.desk.shown[self.seat] = self.grid.cluster
+        self._reserve(self.grid.cluster)
         _mark(self.empty, "hidden", True)
         _mark(self.box, "hidden", False)
         self.box.props["data-shown"] = self._next_shown()
@@ -407,7 +423,7 @@ class Page:
                 disputed = f"{n_disputed} images are labelled differently by different people: see Review. "
                 _text(
                     (disputed if n_disputed else "")
-                    + "When three quarters of a round are answered, the next images are chosen and the model is trained.",
+                    + "When three quarters of a round are answered, the next images are chosen, and the model trained.",
                     "faint",
                 )
                 _button("round", "Do it now").style("margin-top: 8px")
@@ -423,7 +439,7 @@ class Page:
         failed = "the last round failed: see Where you stand · " if desk.failure and not doing else ""
         counts = session.count_labels(desk.classes, desk.history)
         self.status.text = f"{busy}{failed}{sum(counts.values()):,} labels · {desk.history.n_decisions:,} decisions"
-        if list(counts) != list(self._counts):
+        if self._counts is None or list(counts) != list(self._counts):
             self.choices.clear()
             with self.choices:
                 if not counts:

@@ -1,0 +1,328 @@
+"""A person labels on the page: real keys in a real browser, on a real run of the pipeline.
+
+What a page of another site, or another machine, could try is tried by plain HTTP and a plain websocket.
+"""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pandas as pd
+import pytest
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from few_labels.ledger import Line, append_answer, read_ledger, read_lines
+from tests.conftest import Clone, environment
+from tests.datasets import digits, write_folder
+from tests.test_own_images import PERSON, SMALL, start
+
+N_IMAGES = 400
+SETTINGS = SMALL | PERSON | {"select_labels.n_queries": 24, "select_labels.n_audit": "20", "n_clusters": 30}
+DRIVER, BROWSER = shutil.which("chromedriver"), shutil.which("chromium")
+HOSTILE = "<img src=x onerror='window.harmed=1'>"
+
+needs_browser = pytest.mark.skipif(not (DRIVER and BROWSER), reason="chromium or chromedriver is not installed")
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """A project of digits that nobody has labelled, and what they are."""
+
+    clone: Clone
+    truth: dict[str, str]
+
+    @property
+    def ledger(self) -> Path:
+        return self.clone.path / "labels/own.csv"
+
+    def labels(self) -> dict[str, str]:
+        answers, warnings = read_ledger(self.ledger)
+        assert warnings == []
+        return dict(zip(answers.image, answers.label, strict=True))
+
+    def lines(self) -> list[Line]:
+        return read_lines(self.ledger)[0]
+
+
+@dataclass(frozen=True)
+class Served:
+    """The page of a project, and the process that serves it."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+    @property
+    def port(self) -> int:
+        port = urlsplit(self.url).port
+        assert port
+        return port
+
+
+@contextmanager
+def serving(project: Labelling, *options: str) -> Iterator[Served]:
+    files = {
+        "data": "data",
+        "own": "data/own",
+        "ledger": "labels/own.csv",
+        "metrics": "metrics/metrics.json",
+        "records": "metrics/learning_curve/own.jsonl",
+    }
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "app.page", "--no-show", "--annotator", "Ann"),
+            *(word for option, file in files.items() for word in (f"--{option}", file)),
+            *options,
+        ],
+        cwd=project.clone.path,
+        # In a test, NiceGUI would take itself for one that is tested.
+        env={name: value for name, value in environment().items() if "PYTEST" not in name},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout
+        said = ""
+        for line in process.stdout:
+            said += line
+            if found := re.search(r"label: (http\S+)", line):
+                yield Served(found[1], process)
+                break
+        else:
+            raise AssertionError(said)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+class Person:
+    """Someone before a browser."""
+
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self.driver = driver
+
+    def find(self, css: str) -> WebElement:
+        return self.driver.find_element(By.CSS_SELECTOR, css)
+
+    def all(self, css: str) -> list[WebElement]:
+        return self.driver.find_elements(By.CSS_SELECTOR, css)
+
+    def text(self, css: str) -> str:
+        return str(self.driver.execute_script("return document.querySelector(arguments[0])?.innerText ?? ''", css))
+
+    def wait(self, condition: Callable[[], object], seconds: float = 40) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, self.text("body")
+            time.sleep(0.01)
+
+    def open(self, url: str) -> None:
+        self.driver.get(url)
+        self.wait(lambda: self.driver.execute_script("return !!window.socket?.connected"))
+
+    def shown(self) -> str:
+        """Give what is on the screen, once it is there."""
+        script = (
+            "const e = document.querySelector('[data-shown]');"
+            "return e && (e.tagName !== 'IMG' || (e.complete && e.naturalWidth)) ? e.dataset.shown : ''"
+        )
+        return str(self.driver.execute_script(script))
+
+    def image(self) -> str:
+        self.wait(self.shown)
+        return self.text(".file")
+
+    def press(self, key: str) -> None:
+        self.driver.switch_to.active_element.send_keys(key)
+
+    def press_and_see(self, key: str) -> None:
+        """Press a key, and wait for the next image."""
+        before = self.shown()
+        self.press(key)
+        self.wait(lambda: self.shown() != before)
+
+    def type_class(self, name: str) -> None:
+        before = self.shown()
+        self.press("/")
+        self.wait(lambda: self.driver.switch_to.active_element.tag_name == "input")
+        self.press(name + Keys.ENTER)
+        self.wait(lambda: self.shown() != before)
+
+    def classes(self) -> dict[str, str]:
+        """Give the key of each class."""
+        script = (
+            "return [...document.querySelectorAll('[data-act^=\"label:\"]')]"
+            ".map(e => [e.dataset.act.slice(6), e.querySelector('kbd').innerText])"
+        )
+        return dict(self.driver.execute_script(script))
+
+    def answer(self, label: str) -> None:
+        key = self.classes().get(label)
+        if key:
+            self.press_and_see(key)
+        else:
+            self.type_class(label)
+
+    def click(self, act: str) -> None:
+        self.find(f"[data-act='{act}']").click()
+
+
+@contextmanager
+def browsing(width: int = 1280, height: int = 800) -> Iterator[Person]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER or ""
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", f"--window-size={width},{height}"):
+        options.add_argument(argument)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER or ""))
+    try:
+        yield Person(driver)
+    finally:
+        driver.quit()
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Labelling:
+    """The project, with its first queries chosen. Tests work on copies of it."""
+    clone = start(tmp_path_factory.mktemp("page") / "clone", SETTINGS)
+    truth = write_folder(clone.path / "data/own", "train", *digits(slice(N_IMAGES)), flat=True)
+    clone.dvc("repro", "select-labels")
+    return Labelling(clone, truth)
+
+
+@pytest.fixture
+def project(asked: Labelling, tmp_path: Path) -> Labelling:
+    return Labelling(asked.clone.copy_to(tmp_path / "clone"), asked.truth)
+
+
+@needs_browser
+def test_the_whole_story(project: Labelling) -> None:
+    truth, wrong = project.truth, dict[str, str]()
+    with browsing() as person:
+        with serving(project) as page:
+            person.open(page.url)
+            assert person.classes() == {}
+            person.wait(lambda: person.driver.switch_to.active_element.tag_name == "input")
+            first = person.image()
+            person.press(truth[first] + Keys.ENTER)
+            person.wait(lambda: person.image() != first)
+            assert project.labels() == {first: truth[first]}
+
+            # Each answer is in the file when the next image shows.
+            while len(project.labels()) < 60:
+                person.wait(lambda: person.shown() or not person.text(".empty"))
+                if not person.shown():
+                    continue
+                image = person.image()
+                label = truth[image]
+                if len(project.labels()) in (20, 30, 40) and len(person.classes()) > 2:
+                    # Slips, to be found later.
+                    label = wrong[image] = next(name for name in person.classes() if name != truth[image])
+                person.answer(label)
+                assert project.labels()[image] == label
+            assert max(line.round for line in project.lines()) >= 3
+
+            # Two steps back, and forth again; then one that nobody can tell.
+            last, before = project.lines()[-1].image, project.lines()[-2].image
+            person.press_and_see(Keys.BACKSPACE)
+            assert person.image() == last
+            person.press_and_see(Keys.BACKSPACE)
+            assert person.image() == before
+            assert {last, before}.isdisjoint(project.labels())
+            person.answer(truth[before])
+            person.answer(truth[last])
+            skipped = person.image()
+            person.press_and_see(" ")
+            assert project.labels()[skipped] == ""
+            n_labels = len(project.labels())
+            os.kill(page.process.pid, signal.SIGKILL)
+            page.process.wait()
+
+        # As make label begins: what is missing is made, whatever the kill left undone.
+        project.clone.dvc("repro", "select-labels")
+        with serving(project) as page:
+            person.open(page.url)
+            assert len(project.labels()) == n_labels
+            person.press_and_see(Keys.BACKSPACE)
+            assert person.image() == skipped
+            assert skipped not in project.labels()
+            person.answer(truth[skipped])
+
+            # A cluster: what does not belong is taken out by click or by arrows and x, and one key labels the rest.
+            person.click("view:grid")
+            person.wait(lambda: person.all(".cell"))
+            rows = [cell.get_attribute("data-act") or "" for cell in person.all(".cell")]
+            names = pd.read_csv(project.clone.path / "data/train_names.csv")["image"]
+            members = [names[int(row.removeprefix("toggle:"))] for row in rows]
+            assert set(members).isdisjoint(pd.read_csv(project.clone.path / "data/audit_images.csv")["image"])
+            label = pd.Series(truth)[members].mode()[0]
+            out = [member for member in members if truth[member] != label] or [members[-1]]
+            person.click(rows[members.index(out[0])])
+            for member in out[1:]:
+                for _ in range(len(members)):
+                    person.press(Keys.ARROW_RIGHT)
+                    if person.find(".cell[data-cursor]").get_attribute("data-act") == rows[members.index(member)]:
+                        break
+                person.press("x")
+            person.wait(lambda: len(person.all(".cell.out")) == len(out))
+            n_lines = len(project.lines())
+            person.press_and_see(person.classes()[label])
+            new = project.lines()[n_lines:]
+            kept = [member for member in members if member not in out]
+            assert [line.image for line in new if line.decision[0] != "-"] == kept
+            assert [line.image for line in new if line.decision[0] == "-"] == [m for m in members if m in out]
+            assert len({line.decision.removeprefix("-") for line in new}) == 1
+            assert {project.labels()[member] for member in kept} == {label}
+            person.press_and_see(Keys.BACKSPACE)
+            assert set(kept).isdisjoint(project.labels())
+            assert len(person.all(".cell")) == len(members)
+
+            # The model finds slips; one key each mends them.
+            person.click("view:standing")
+            person.click("round")
+            suspects = project.clone.path / "data/suspects.csv"
+            person.wait(lambda: "training" in person.text(".status"), 60)
+            person.wait(lambda: "training" not in person.text(".status"), 60)
+            assert "failed" not in person.text(".status")
+            assert set(pd.read_csv(suspects)["image"]) & set(wrong)
+            assert re.search(r"Accuracy\s+\d+\.\d %\s", person.text(".cards").replace("%", " %"))
+            assert "Bloodgood" in person.text(".advice")
+            assert person.all("canvas")
+            person.click("view:review")
+            while person.shown():
+                before = person.shown()
+                image = person.image()
+                person.press(Keys.ARROW_RIGHT if truth[image] == project.labels()[image] else person.classes()[truth[image]])
+                person.wait(lambda before=before: person.shown() != before)  # type: ignore[misc]
+                assert project.labels()[image] == truth[image]
+            assert "No label is in doubt" in person.text(".empty")
+            outside = person.driver.execute_script(
+                "return performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith(origin))"
+            )
+            assert outside == []
+
+    said = project.clone.sh("make repro")
+    assert "select-labels" in said
+    bought, audited = (len(pd.read_csv(project.clone.path / f"data/{file}_labels.csv")) for file in ("bought", "audit"))
+    assert bought + audited == sum(bool(label) for label in project.labels().values())
+    assert project.clone.repro() == []
+    write_folder(project.clone.path / "new", "", digits(slice(1000, 1010))[0], range(10), flat=True)
+    project.clone.sh("make predict IMAGES=new")
+    assert len(pd.read_csv(project.clone.path / "predictions.csv")) == 10
