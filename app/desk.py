@@ -159,22 +159,29 @@ class Desk:
         return {what for other, what in self.shown.items() if other != seat}
 
     def is_round_over(self) -> bool:
-        """Say whether it is time to choose the next queries."""
+        """Say whether it is time to choose the next queries; a training is not waited for when nothing is left."""
         n_new = self.history.n_decisions - self._n_decisions_chosen
-        n_open = len(session.next_queries(self.data.queries, self.history))
-        is_used_up = bool(self.data.queries) and n_open <= ROUND_ENDS_AT * len(self.data.queries)
-        return n_new > 0 and not self.status and (is_used_up or n_new >= self.settings.n_queries)
+        n_open, n_all = len(session.next_queries(self.data.queries, self.history)), len(self.data.queries)
+        if not n_new or self.status == "choosing":
+            return False
+        if self.status:
+            return bool(n_all) and not n_open
+        return n_new >= self.settings.n_queries or (bool(n_all) and n_open <= ROUND_ENDS_AT * n_all)
 
     async def run_round(self) -> None:
-        """Choose the next queries and train, in a process of its own; take over what it wrote."""
-        if self.status:
+        """Choose the next queries and train, in a process of its own, and take over what it wrote."""
+        if self.status == "choosing":
             return
+        training, self._process = self._process, None
         self._begin("choosing")
         self.failure = ""
         self._n_decisions_chosen = self.history.n_decisions
+        if training and training.stdin:
+            training.stdin.close()
+            await training.wait()
         paths = self.paths
         options = {"data": paths.data, "metrics": paths.metrics, "ledger": paths.ledger, "records": paths.records}
-        self._process = await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             *("nice", sys.executable, "-m", "app.rounds"),
             *(word for name, path in options.items() for word in (f"--{name}", str(path))),
             "--train" if self.train else "--no-train",
@@ -183,15 +190,22 @@ class Desk:
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
         )
-        assert self._process.stdout is not None
+        self._process = process
+        assert process.stdout is not None
         last = ""
-        async for line in self._process.stdout:
+        async for line in process.stdout:
             last = line.decode(errors="replace").strip() or last
             if last == "chosen":
                 await self._take_over()
+                self._begin("")
             elif last == "training":
                 self._begin("training")
-        if await self._process.wait() and not self.failure:
+        status = await process.wait()
+        if process is not self._process:
+            # The next round has begun.
+            return
+        self._process = None
+        if status:
             self.failure = last.removeprefix("failed: ")
         elif last == "trained":
             await self._take_over()
