@@ -102,12 +102,11 @@ async def _deny(why: str, scope: Scope, receive: Receive, send: Send) -> None:
 def _with_headers(send: Send) -> Send:
     async def add(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                headers[name] = value
             # Socket.IO says that every site may read its answers.
-            if "access-control-allow-origin" in headers:
-                del headers["access-control-allow-origin"]
+            message["headers"] = [
+                (name, value) for name, value in message["headers"] if name.lower() != b"access-control-allow-origin"
+            ]
+            MutableHeaders(scope=message).update(HEADERS)
         await send(message)
 
     return add

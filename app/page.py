@@ -264,8 +264,6 @@ class Page:
         data, taken = self.desk.data, self.desk.taken(self.seat)
         left = session.next_queries(data.queries, self.desk.history, taken, self.first)
         self.query = left[0] if left else None
-        n_all = len(data.queries)
-        self.what.text = f"Round {self.desk.round} · {len(left)} of {n_all} left" if n_all else "Nothing to ask"
         if self.query is None:
             self._show_nothing(self._why_nothing())
             return
@@ -420,6 +418,8 @@ class Page:
             n_disputed = len(desk.history.disagreements())
             with ui.element("div").classes("card").style("margin-top: 14px"):
                 _text("Rounds", "title")
+                if desk.failure:
+                    _text(f"The last one failed: {desk.failure}", "failure")
                 disputed = f"{n_disputed} images are labelled differently by different people: see Review. "
                 _text(
                     (disputed if n_disputed else "")
@@ -437,6 +437,9 @@ class Page:
         doing = {"choosing": "choosing the next images", "training": "training on the answers"}.get(desk.status)
         busy = f"{doing}, {time.monotonic() - desk.since:.0f} s · " if doing else ""
         failed = "the last round failed: see Where you stand · " if desk.failure and not doing else ""
+        if self.view == "query":
+            n_left, n_all = len(session.next_queries(desk.data.queries, desk.history)), len(desk.data.queries)
+            self.what.text = f"Round {desk.round} · {n_left} of {n_all} left" if n_all else "Nothing to ask"
         counts = session.count_labels(desk.classes, desk.history)
         self.status.text = f"{busy}{failed}{sum(counts.values()):,} labels · {desk.history.n_decisions:,} decisions"
         if self._counts is None or list(counts) != list(self._counts):

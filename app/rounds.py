@@ -82,8 +82,15 @@ def main(
 
 def call_dvc(*arguments: str) -> None:
     """Run dvc beside this interpreter, and end with its last line where it fails."""
+    # The stages run on this interpreter as well, whether or not its environment is the active one.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "dvc", *arguments],
+        env=os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
