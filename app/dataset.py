@@ -171,9 +171,9 @@ def nearest_of_cluster(data: Dataset, row: int, n: int) -> list[int]:
     """
     members = np.flatnonzero(data.cluster == data.cluster[row])
     members = members[members != row]
-    there = data.embedding[members].reshape(len(members), -1).astype(np.float32)
-    here = data.embedding[row].reshape(-1).astype(np.float32)
-    return members[np.argsort(((there - here) ** 2).sum(axis=1), kind="stable")[:n]].tolist()
+    apart = data.embedding[members].astype(np.float32) - data.embedding[row].astype(np.float32)
+    distance = (apart**2).sum(axis=tuple(range(1, apart.ndim)))
+    return members[np.argsort(distance, kind="stable")[:n]].tolist()
 
 
 def _read(path: Path, columns: list[str]) -> pd.DataFrame:
