@@ -128,7 +128,7 @@ def load_dataset(data: Path) -> Dataset:
     queries = _read(data / "queries.csv", ["image", "guess", "sureness"])
     asked = [
         Query(image, guess, float(sureness or "nan"))
-        for image, guess, sureness in queries[["image", "guess", "sureness"]].itertuples(index=False)
+        for image, guess, sureness in queries.to_numpy(dtype=object).tolist()
     ]
     if absent := [query.image for query in asked if query.image not in row_of]:
         raise InputError(f"{data / 'queries.csv'}: {len(absent)} images are not there, the first is {absent[0]!r}")
@@ -145,9 +145,9 @@ def load_dataset(data: Path) -> Dataset:
         # Each image once, as its last line says.
         queries=list({query.image: query for query in asked}.values()),
         suspects=[
-            Suspect(row.image, row.label, row.suggested, float(row.doubt))
-            for row in contradicted.itertuples(index=False)
-            if row.image in row_of
+            Suspect(image, label, suggested, float(doubt))
+            for image, label, suggested, doubt in contradicted.to_numpy(dtype=object).tolist()
+            if image in row_of
         ],
         row_of=row_of,
     )
@@ -184,4 +184,4 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
         raise InputError(f"{path}: not a table of {','.join(columns)} ({error})") from error
     if missing := set(columns) - set(table.columns):
         raise InputError(f"{path}: columns {list(table.columns)}, {','.join(sorted(missing))} is missing")
-    return table
+    return table[columns]

@@ -221,6 +221,7 @@ class Page:
             with ui.element("div").classes("guess"):
                 self.guess_before, self.guess = _text(""), _text("", "strong")
                 self.guess_after, self.guess_key = _text("", "faint"), _key("Enter")
+                self.taken_by_key = _text("", "faint")
             self.near_title = _text("", "faint")
             with ui.element("div").classes("near"):
                 self.near = [ui.element("img").props("alt=''") for _ in range(N_NEAR)]
@@ -270,7 +271,7 @@ class Page:
         self._show_image(self.query.image)
         guess, sureness = self.query.guess, self.query.sureness
         after = "" if not guess or math.isnan(sureness) else f"{sureness:.0%} sure"
-        self._show_guess("Guess:" if guess else "", guess, after, bool(guess))
+        self._show_guess("Guess:" if guess else "", guess, after, guess)
         self._load_ahead([query.image for query in left[1:]])
 
     def _why_nothing(self) -> str:
@@ -297,7 +298,7 @@ class Page:
             return
         self._show_image(self.review.image)
         after = f"but {self.review.reason}" if self.review.is_suspect else self.review.reason
-        self._show_guess("Labelled", self.review.label or "cannot tell", after, bool(self.review.suggested))
+        self._show_guess("Labelled", self.review.label or "cannot tell", after, self.review.suggested)
         self._load_ahead([review.image for review in reviews[1:]])
 
     def _show_image(self, image: str) -> None:
@@ -315,16 +316,18 @@ class Page:
             if place < len(near):
                 element.props["src"] = self._url("small", near[place])
 
-    def _show_guess(self, before: str, guess: str, after: str, can_take: bool) -> None:
+    def _show_guess(self, before: str, guess: str, after: str, suggested: str) -> None:
         self.guess_before.text, self.guess.text, self.guess_after.text = before, guess, after
-        _mark(self.guess_key, "hidden", not can_take)
+        self.taken_by_key.text = f"takes {suggested}" if suggested != guess else ""
+        _mark(self.guess_key, "hidden", not suggested)
+        _mark(self.taken_by_key, "hidden", not suggested)
 
     def _load_ahead(self, images: Sequence[str]) -> None:
         for element, image in zip(self.ahead, images, strict=False):
             element.props["src"] = self._url("large", self.desk.data.row_of[image])
 
     def _show_grid(self, cluster: int | None = None) -> None:
-        taken = {what for what in self.desk.taken(self.seat) if isinstance(what, int)} | self.put_aside
+        taken = self.desk.taken(self.seat) | self.put_aside
         self.grid = session.next_grid(self.desk.data, self.desk.history, taken, cluster)
         self.left_out = set()
         self.box.clear()
@@ -379,8 +382,8 @@ class Page:
                     where = "audit" if any(record.audit for record in records[-1:]) else "test"
                     _card(
                         "Accuracy",
-                        f"{last.accuracy:.1%}",
-                        f"{last.low:.1%} to {last.high:.1%}, on {last.n} {where} images",
+                        f"{100 * last.accuracy:.1f} %",
+                        f"{100 * last.low:.1f} to {100 * last.high:.1f} %, on {last.n} {where} images",
                     )
                 else:
                     _card("Accuracy", "-", "not known before the first training, and answers about audit images")
@@ -396,8 +399,8 @@ class Page:
                 _text(advice, "title")
                 _text(
                     "By stabilizing predictions (Bloodgood and Vijay-Shanker 2009): more labels stop paying when "
-                    "successive models agree, by a mean kappa of 0.99 over three pairs, on 2,000 images that need no "
-                    "label. You may stop at any time; every answer is kept.",
+                    "successive models agree, by a mean kappa of 0.99 over three pairs, on up to 2,000 images that "
+                    "need no label. You may stop at any time; every answer is kept.",
                     "faint",
                 )
             with ui.element("div").classes("split"):
@@ -676,7 +679,14 @@ def _draw_curve(curve: Sequence[Point]) -> dict[str, Any]:
     return {
         "animation": False,
         "grid": {"left": 56, "right": 20, "top": 12, "bottom": 46},
-        "xAxis": {"type": "value", "name": "labels", "nameGap": 28, "min": 0, "splitLine": {"show": False}} | axis,
+        "xAxis": {
+            "type": "value",
+            "name": "labels to learn from",
+            "nameGap": 28,
+            "min": 0,
+            "splitLine": {"show": False},
+        }
+        | axis,
         "yAxis": {"type": "value", "name": "%", "nameGap": 38, "max": 100, "scale": True} | axis | lines,
         "series": [
             band | {"data": [[n, low] for n, low, _, _ in percent]},

@@ -116,7 +116,7 @@ def class_of_key(key: str, class_names: Sequence[str]) -> str | None:
 
 
 def next_queries(
-    queries: Iterable[Query], history: History, taken: Container[str] = (), first: Sequence[str] = ()
+    queries: Iterable[Query], history: History, taken: Container[object] = (), first: Sequence[str] = ()
 ) -> list[Query]:
     """Give what is still to be asked, in order.
 
@@ -124,7 +124,7 @@ def next_queries(
     ----------
     queries : iterable of Query
     history : History
-    taken : container of str
+    taken : container
         Images that somebody else is looking at.
     first : sequence of str
         Images to ask about before all others: those whose answers were taken back.
@@ -139,14 +139,16 @@ def next_queries(
     return [query for query in order if history.label(query.image) is None and query.image not in taken]
 
 
-def next_grid(data: Dataset, history: History, taken: Container[int] = (), cluster: int | None = None) -> Grid | None:
+def next_grid(
+    data: Dataset, history: History, taken: Container[object] = (), cluster: int | None = None
+) -> Grid | None:
     """Give the cluster with the most images that nobody labelled; None where no image is left.
 
     Parameters
     ----------
     data : Dataset
     history : History
-    taken : container of int
+    taken : container
         Clusters that somebody else is looking at, or that were put aside.
     cluster : int, optional
         Show this one, if it has anything left.
@@ -172,7 +174,7 @@ def next_grid(data: Dataset, history: History, taken: Container[int] = (), clust
     return None
 
 
-def next_reviews(suspects: Iterable[Suspect], history: History, taken: Container[str] = ()) -> list[Review]:
+def next_reviews(suspects: Iterable[Suspect], history: History, taken: Container[object] = ()) -> list[Review]:
     """Give the labels to look at again: those about which people disagree, then those that the model contradicts.
 
     A suspect is done with when its label was changed, or given twice.
@@ -181,7 +183,7 @@ def next_reviews(suspects: Iterable[Suspect], history: History, taken: Container
     ----------
     suspects : iterable of Suspect
     history : History
-    taken : container of str
+    taken : container
         Images that somebody else is looking at.
 
     Returns
@@ -201,7 +203,7 @@ def next_reviews(suspects: Iterable[Suspect], history: History, taken: Container
         is_confirmed = len(given) == 2 and given[0] == given[1]
         is_changed = bool(lines) and given[-1] != fold(suspect.label)
         if suspect.image not in disputed and not is_confirmed and not is_changed:
-            reason = f"the model says {suspect.suggested}, and gives {suspect.label} {1 - suspect.doubt:.0%}"
+            reason = f"the model says {suspect.suggested}, with {1 - suspect.doubt:.0%} for {suspect.label}"
             reviews.append(Review(suspect.image, suspect.label, suspect.suggested, reason, True))
     return [review for review in reviews if review.image not in taken]
 

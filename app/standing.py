@@ -184,7 +184,7 @@ def advise(kappas: Sequence[float]) -> tuple[bool, str]:
     mean = sum(kappas) / len(kappas)
     if mean >= KAPPA:
         return True, f"More labels hardly pay: the last models agree (mean kappa {mean:.3f}, at least {KAPPA})."
-    return False, f"More labels still pay: the last models differ (mean kappa {mean:.3f}, below {KAPPA})."
+    return False, f"More labels still change the model (mean kappa {mean:.3f}, below {KAPPA})."
 
 
 def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float:

@@ -257,12 +257,12 @@ def read_lines(path: Path, start: int = 0) -> tuple[list[Line], int, list[str]]:
     plain, _ = _count_columns(path, header)
     for number, fields, no_record in _split_records(raw, plain):
         decision = fields[plain] if len(fields) > plain else ""
-        if problem := no_record or _find_problem(*fields[: len(COLUMNS)], decision):
+        image, label, annotator, round_ = fields[: len(COLUMNS)] if fields else [""] * len(COLUMNS)
+        if problem := no_record or _find_problem(image, label, annotator, round_, decision):
             seen = raw[number - 1].decode("utf-8", "backslashreplace").rstrip("\r\n")
             where = f"line {number}" if not start else f"a line after byte {start}"
             warnings.append(f"{path}, {where} is not used: {problem}; seen: {_quote(seen)}")
         else:
-            image, label, annotator, round_ = fields[: len(COLUMNS)]
             found.append(Line(image, label, annotator, int(round_), decision))
     return found, end, warnings
 

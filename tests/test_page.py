@@ -302,7 +302,7 @@ def test_the_whole_story(project: Labelling) -> None:
             person.wait(lambda: "training" not in person.text(".status"), 60)
             assert "failed" not in person.text(".status")
             assert set(pd.read_csv(suspects)["image"]) & set(wrong)
-            assert re.search(r"Accuracy\s+\d+\.\d %\s", person.text(".cards").replace("%", " %"))
+            assert re.search(r"Accuracy\s+\d+\.\d %\s+\d+\.\d to \d+\.\d %, on \d+ audit", person.text(".cards"))
             assert "Bloodgood" in person.text(".advice")
             assert person.all("canvas")
             person.click("view:review")
@@ -431,10 +431,11 @@ def page(asked: Labelling, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 SOCKET = "/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
 
 
-def refusal(url: str, **headers: str) -> int:
+def refusal(url: str, origin: str | None = None, **headers: str) -> int:
     """Give the status with which a websocket is refused, 101 where it is not."""
+    named = headers | ({"Origin": origin} if origin else {})
     try:
-        with connect(url.replace("http", "ws", 1), origin=headers.pop("origin", None), additional_headers=headers):
+        with connect(url.replace("http", "ws", 1), additional_headers=named):
             return 101
     except InvalidStatus as error:
         return error.response.status_code

@@ -10,6 +10,7 @@ from PIL import Image
 
 from app import session
 from app.dataset import Dataset, Query, Suspect, nearest_of_cluster
+from app.page import find_annotator
 from app.pictures import Pictures
 from app.standing import Record, advise, agreement, cohen_kappa, compare_last, record_training, trace_curve
 from few_labels.calibration import wilson_interval
@@ -213,6 +214,14 @@ def test_a_record_holds_what_was_answered() -> None:
     )
     assert kept.audit == {"b": "y", "d": "x"}
     assert kept.stop_set == ["x", "z", "y", "x"]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("Gitta Name", "Gitta Name"), ("", "logname")])
+def test_the_annotator_is_who_git_or_the_system_says(monkeypatch: pytest.MonkeyPatch, name: str, expected: str) -> None:
+    git = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": name, "LOGNAME": "logname"}
+    for variable, value in git.items():
+        monkeypatch.setenv(variable, value)
+    assert find_annotator() == expected
 
 
 def open_picture(content: tuple[bytes, str]) -> Image.Image:
