@@ -18,6 +18,8 @@ from few_labels.ledger import History, Line, append_lines, read_lines
 
 # The next queries are chosen when a quarter of these is left, so that nobody waits for them.
 ROUND_ENDS_AT = 1 / 4
+# Somebody else's dvc may hold its lock; a round that failed is tried again after so many seconds.
+RETRY_AFTER = 30
 TAIL = 64
 
 
@@ -92,7 +94,8 @@ class Desk:
         self._process: asyncio.subprocess.Process | None = None
         self.sync()
         self.round = session.find_round(self.data.queries, self.history)
-        self._n_decisions_chosen = self.history.n_decisions
+        self._n_decisions_chosen, self._not_before = self.history.n_decisions, 0.0
+        self._stamps = self._read_stamps()
 
     def sync(self) -> bool:
         """Read what was added to the ledger, by whomever; say whether anything was.
@@ -162,7 +165,7 @@ class Desk:
         """Say whether it is time to choose the next queries; a training is not waited for when nothing is left."""
         n_new = self.history.n_decisions - self._n_decisions_chosen
         n_open, n_all = len(session.next_queries(self.data.queries, self.history)), len(self.data.queries)
-        if not n_new or self.status == "choosing":
+        if not n_new or self.status == "choosing" or time.monotonic() < self._not_before:
             return False
         if self.status:
             return bool(n_all) and not n_open
@@ -175,7 +178,7 @@ class Desk:
         training, self._process = self._process, None
         self._begin("choosing")
         self.failure = ""
-        self._n_decisions_chosen = self.history.n_decisions
+        n_decisions_before, self._n_decisions_chosen = self._n_decisions_chosen, self.history.n_decisions
         if training and training.stdin:
             training.stdin.close()
             await training.wait()
@@ -196,7 +199,8 @@ class Desk:
         async for line in process.stdout:
             last = line.decode(errors="replace").strip() or last
             if last == "chosen":
-                await self._take_over()
+                n_decisions_before = self._n_decisions_chosen
+                await self._take_over_or_say()
                 self._begin("")
             elif last == "training":
                 self._begin("training")
@@ -207,9 +211,17 @@ class Desk:
         self._process = None
         if status:
             self.failure = last.removeprefix("failed: ")
+            self._n_decisions_chosen, self._not_before = n_decisions_before, time.monotonic() + RETRY_AFTER
         elif last == "trained":
-            await self._take_over()
+            await self._take_over_or_say()
         self._begin("")
+
+    async def follow(self) -> None:
+        """Take over what another page, or a person by dvc, wrote since."""
+        if not self.status and self._read_stamps() != self._stamps:
+            # While files are being written some are missing; they are looked for again then.
+            with suppress(InputError, OSError):
+                await self._take_over()
 
     def stop(self) -> None:
         """End what runs in the background."""
@@ -225,19 +237,26 @@ class Desk:
                     records.append(from_json(json.loads(line)))
         return records
 
-    async def _take_over(self) -> None:
+    async def _take_over_or_say(self) -> None:
         try:
-            data, settings = await asyncio.to_thread(load_dataset, self.paths.data), load_settings(self.paths.params)
+            await self._take_over()
         except (InputError, OSError) as error:
             self.failure = str(error)
-            return
+
+    async def _take_over(self) -> None:
+        stamps = self._read_stamps()
+        data, settings = await asyncio.to_thread(load_dataset, self.paths.data), load_settings(self.paths.params)
         is_same_pool = data.names == self.data.names
-        self.data, self.settings = data, settings
+        self.data, self.settings, self._stamps = data, settings, stamps
         if not is_same_pool:
             self.pictures = self._make_pictures()
         self.round = session.find_round(data.queries, self.history)
         self.classes = session.list_classes(data.known_classes, self.history)
         self.version += 1
+
+    def _read_stamps(self) -> list[int]:
+        files = [self.paths.data / name for name in ("queries.csv", "audit_images.csv", "suspects.csv")]
+        return [file.stat().st_mtime_ns if file.exists() else 0 for file in files]
 
     def _begin(self, status: str) -> None:
         self.status, self.since = status, time.monotonic()

@@ -106,11 +106,12 @@ def serve(desk: Desk, annotator: str) -> None:
         is_usable = bool(name.strip()) and not find_text_problem(name)
         Page(desk, name.strip() if is_usable else annotator)
 
-    def tick() -> None:
+    async def tick() -> None:
         desk.retry()
         # What was read stays; an answer that cannot be written says what is wrong with the file.
         with suppress(OSError, InputError):
             desk.sync()
+        await desk.follow()
         if desk.is_round_over():
             background_tasks.create(desk.run_round())
 
@@ -423,6 +424,11 @@ class Page:
                 _text("Rounds", "title")
                 if desk.failure:
                     _text(f"The last one failed: {desk.failure}", "failure")
+                if desk.warnings:
+                    _text(
+                        f"{len(desk.warnings)} lines of the ledger are not used; the first: {desk.warnings[0]}",
+                        "failure",
+                    )
                 disputed = f"{n_disputed} images are labelled differently by different people: see Review. "
                 _text(
                     (disputed if n_disputed else "")

@@ -41,8 +41,9 @@ class Record:
         What it learned from, and how many decisions of people there had been.
     audit : dict of str to str
         The network's answer for each audit image.
-    stop_set : list of str
-        Logistic regression's answers for the stop set.
+    classes : list of str
+    stop_set : list of int
+        Logistic regression's answers for the stop set, as positions in ``classes``.
     test_accuracy : float or None
         Of the network, in 0-1, where there are test images with labels.
     n_test : int
@@ -52,7 +53,8 @@ class Record:
     n_labels: int
     n_decisions: int
     audit: dict[str, str]
-    stop_set: list[str]
+    classes: list[str]
+    stop_set: list[int]
     test_accuracy: float | None
     n_test: int
 
@@ -114,7 +116,8 @@ def record_training(
         n_labels=n_labels,
         n_decisions=n_decisions,
         audit={names[row]: class_names[network_scores[row].argmax()] for row in audit_rows},
-        stop_set=[class_names[label] for label in logreg_scores[stop_set].argmax(axis=1)],
+        classes=list(class_names),
+        stop_set=logreg_scores[stop_set].argmax(axis=1).tolist(),
         test_accuracy=test_accuracy,
         n_test=n_test,
     )
@@ -164,8 +167,12 @@ def compare_last(records: Sequence[Record], history: History) -> Gain | None:
 
 def agreement(records: Sequence[Record]) -> list[float]:
     """Give Cohen's kappa of each pair of successive trainings, the last three at most."""
-    comparable = _of_one_pool(records)[-(WINDOW + 1) :]
-    return [cohen_kappa(before.stop_set, after.stop_set) for before, after in pairwise(comparable)]
+    answers = [
+        # Positions move as classes are added; names do not.
+        [record.classes[label] for label in record.stop_set]
+        for record in _of_one_pool(records)[-(WINDOW + 1) :]
+    ]
+    return [cohen_kappa(before, after) for before, after in pairwise(answers)]
 
 
 def advise(kappas: Sequence[float]) -> tuple[bool, str]:

@@ -1,6 +1,7 @@
 """What is asked, what a key means and what an answer writes, without a page; and where one stands."""
 
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,17 @@ from app import session
 from app.dataset import Dataset, Query, Suspect, nearest_of_cluster
 from app.page import find_annotator
 from app.pictures import Pictures
-from app.standing import Record, advise, agreement, cohen_kappa, compare_last, record_training, trace_curve
+from app.standing import (
+    Record,
+    advise,
+    agreement,
+    cohen_kappa,
+    compare_last,
+    from_json,
+    record_training,
+    to_json,
+    trace_curve,
+)
 from few_labels.calibration import wilson_interval
 from few_labels.ledger import History, Line
 
@@ -144,7 +155,8 @@ def test_the_nearest_of_a_cluster_are_its_own_members_alone() -> None:
 
 
 def record(audit: dict[str, str], stop_set: str = "aabb", n_labels: int = 10, pool: str = "p") -> Record:
-    return Record(pool, n_labels, n_labels, audit, list(stop_set), None, 0)
+    classes = sorted(set(stop_set))
+    return Record(pool, n_labels, n_labels, audit, classes, [classes.index(name) for name in stop_set], None, 0)
 
 
 def test_all_trainings_are_graded_on_the_audit_images_known_by_now() -> None:
@@ -175,7 +187,7 @@ def test_the_interval_of_a_gain_is_bonett_and_prices() -> None:
 
 
 def test_without_audit_images_the_test_set_grades() -> None:
-    points = trace_curve([Record("p", 5, 5, {}, ["a"], 0.8, 50)], history())
+    points = trace_curve([Record("p", 5, 5, {}, ["a"], [0], 0.8, 50)], history())
     assert (points[0].accuracy, points[0].n) == (0.8, 50)
 
 
@@ -187,6 +199,9 @@ def test_labels_stop_paying_when_three_pairs_of_models_agree() -> None:
     changed = "ab" * 485 + "ba" * 15
     assert not advise(agreement([*same[:3], record({}, changed)]))[0]
     assert agreement([]) == []
+    # A class that came in between moves the positions of the others, and not what was answered.
+    moved = Record("p", 1, 1, {}, ["a", "b"], [1, 1], None, 0)
+    assert agreement([Record("p", 1, 1, {}, ["b"], [0, 0], None, 0), moved]) == [1]
     assert "4 trainings, 4 more" in advise([])[1]
     assert "4 trainings, 2 more" in advise([1.0])[1]
 
@@ -213,7 +228,8 @@ def test_a_record_holds_what_was_answered() -> None:
         n_test=0,
     )
     assert kept.audit == {"b": "y", "d": "x"}
-    assert kept.stop_set == ["x", "z", "y", "x"]
+    assert (kept.classes, kept.stop_set) == (["x", "y", "z"], [0, 2, 1, 0])
+    assert from_json(json.loads(json.dumps(to_json(kept)))) == kept
 
 
 @pytest.mark.parametrize(("name", "expected"), [("Gitta Name", "Gitta Name"), ("", "logname")])
