@@ -5,6 +5,10 @@ function act(what) {
   if (shown && shown.tagName === 'IMG' && !shown.complete) return;
   emitEvent('act', { what, shown: shown ? shown.dataset.shown : '' });
 }
+// Without any class there is nothing to press: the first is typed.
+function awaitFirstClass() {
+  if (!document.querySelector('[data-act^="label:"]')) document.querySelector('.typed input').focus();
+}
 function cells() { return [...document.querySelectorAll('.cell')]; }
 function move(key) {
   const all = cells();

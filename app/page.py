@@ -150,7 +150,7 @@ class Page:
         self._switch("query")
         ui.timer(0.5, self._tick)
         if not desk.classes:
-            ui.timer(0.5, lambda: ui.run_javascript("document.querySelector('.typed input')?.focus()"), once=True)
+            ui.timer(0.5, lambda: ui.run_javascript("awaitFirstClass()"), once=True)
         ui.context.client.on_connect(self._arrive)
         ui.context.client.on_delete(lambda: desk.shown.pop(self.seat, None))
 

@@ -327,7 +327,7 @@ def test_the_whole_story(project: Labelling) -> None:
     bought, audited = (len(pd.read_csv(project.clone.path / f"data/{file}_labels.csv")) for file in ("bought", "audit"))
     assert bought + audited == sum(bool(label) for label in project.labels().values())
     assert project.clone.repro() == []
-    write_folder(project.clone.path / "new", "", digits(slice(1000, 1010))[0], range(10), flat=True)
+    write_folder(project.clone.path, "new", digits(slice(1000, 1010))[0], range(10), flat=True)
     project.clone.sh("make predict IMAGES=new")
     assert len(pd.read_csv(project.clone.path / "predictions.csv")) == 10
 
