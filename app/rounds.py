@@ -26,7 +26,7 @@ from typer import Option
 
 from app.standing import record_training, to_json
 from few_labels.artifacts import load_classes, load_index, load_labelled, load_names, load_scores
-from few_labels.ledger import History, read_lines
+from few_labels.ledger import read_history
 from stages import run
 
 SELECT = "select-labels"
@@ -45,8 +45,7 @@ def main(
     # The signal that ends the commands it runs is not to end this process before it has put dvc.lock right.
     signal.signal(signal.SIGTERM, lambda *_: None)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    history = History()
-    history.add(read_lines(ledger)[0])
+    history, _ = read_history(ledger)
     print("choosing", flush=True)
     try:
         call_dvc("repro", "--no-commit", SELECT)

@@ -221,10 +221,16 @@ def read_ledger(path: Path) -> tuple[Answers, list[str]]:
     InputError
         If the first line does not start with the four columns.
     """
+    history, warnings = read_history(path)
+    return history.answers(), warnings
+
+
+def read_history(path: Path) -> tuple[History, list[str]]:
+    """Read what people answered, and how it came about: as `read_ledger`, with decisions and what was taken back."""
     lines, _, warnings = read_lines(path)
     history = History()
     history.add(lines)
-    return history.answers(), warnings
+    return history, warnings
 
 
 def read_lines(path: Path, start: int = 0) -> tuple[list[Line], int, list[str]]:

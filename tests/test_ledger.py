@@ -19,6 +19,7 @@ from few_labels.ledger import (
     append_answer,
     append_lines,
     new_decision,
+    read_history,
     read_ledger,
     read_lines,
     resolve,
@@ -400,10 +401,8 @@ def decide(path: Path, labels: dict[str, str], decision: str, annotator: str = "
 
 
 def history(path: Path) -> History:
-    lines, _, warnings = read_lines(path)
+    told, warnings = read_history(path)
     assert warnings == []
-    told = History()
-    told.add(lines)
     return told
 
 
