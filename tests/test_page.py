@@ -525,4 +525,5 @@ def test_from_elsewhere_it_takes_a_token(asked: Labelling) -> None:
             assert browser.get(f"{own}/image/large/1").status_code == 200
             cookie = entered.headers["set-cookie"].split(";")[0]
         assert refusal(own + SOCKET, origin=own, Cookie=cookie) == 101
+        assert refusal(own + SOCKET, origin=own, Cookie=f"{cookie}a") == 403
         assert refusal(own + SOCKET, origin="http://evil.example", Cookie=cookie) == 403
