@@ -1,41 +1,39 @@
-"""The page on which a person labels: one key a decision, on one's own machine.
+"""The page on which a person labels: one key a decision.
 
-Shows what `app.session` says is to be asked, and hands it what was answered. Every text that comes from a data set or a
-person is set as text, never as HTML.
+Shows what `app.session` says is to be asked, and hands it what was answered.
 """
 
-import getpass
 import json
 import math
 import secrets
-import socket
-import subprocess
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import HTTPException, Response
-from nicegui import app as server
 from nicegui import background_tasks, ui
 from nicegui.events import GenericEventArguments
-from typer import Option
 
 from app import session
 from app.dataset import Query, nearest_of_cluster
-from app.desk import Desk, Paths
-from app.guard import PARAMETER, Guard
-from app.standing import Point, advise, agreement, compare_last, trace_curve
-from few_labels.errors import InputError
+from app.desk import Desk
+from app.elements import (
+    curve_options,
+    give,
+    mark,
+    show_action,
+    show_button,
+    show_card,
+    show_choice,
+    show_key,
+    show_text,
+)
+from app.standing import advise, agreement, compare_last, trace_curve
 from few_labels.ledger import CANNOT_TELL, Line, find_text_problem
-from stages import run
 
 HERE = Path(__file__).parent
 N_NEAR = 12
 N_AHEAD = 3
-USUAL_PORT = 8080
 VIEWS = {"query": "One by one", "grid": "Clusters", "review": "Review", "standing": "Where you stand"}
 KEYS = [
     ("1 - 9, a - z", "the class with this key; x is none"),
@@ -47,76 +45,6 @@ KEYS = [
     ("→", "in a review: the label stays as it is"),
     ("?", "this list"),
 ]
-
-
-def main(
-    data: Annotated[Path, Option(help="the folder of the stages' files")],
-    own: Annotated[Path, Option(help="where one's own photos are")],
-    ledger: Annotated[Path, Option(help="where the answers are kept")],
-    metrics: Annotated[Path, Option()],
-    records: Annotated[Path, Option(help="where what each training answered is kept, for the learning curve")],
-    params: Annotated[Path, Option()] = Path("params.yaml"),
-    annotator: Annotated[str, Option(help="who answers; by default, git's user.name")] = "",
-    host: Annotated[str, Option(help="127.0.0.1, or another address to be reached at, by a token")] = "127.0.0.1",
-    port: Annotated[int, Option(min=0, max=65535, help="0 takes one that is free")] = 0,
-    token: Annotated[str, Option(help="what others have to know; made up where it is needed and not given")] = "",
-    train: Annotated[bool, Option(help="train after each round too")] = True,
-    show: Annotated[bool, Option(help="open the page in a browser")] = True,
-) -> None:
-    annotator = annotator or find_annotator()
-    if problem := find_text_problem(annotator):
-        raise InputError(f"annotator: {problem}")
-    if host not in {"127.0.0.1", "localhost", "::1"} and not token:
-        token = secrets.token_urlsafe(16)
-    port = port or find_port(host)
-    desk = Desk(Paths(data, own, ledger, metrics, params, records), train=train)
-    for warning in desk.warnings:
-        print(f"label: {warning}", flush=True)
-    serve(desk, annotator)
-    server.add_middleware(Guard, port=port, token=token)
-    query = f"/?{PARAMETER}={token}" if token else "/"
-    address = f"[{host}]" if ":" in host else host
-    told = f"label: http://{address}:{port}{query} (Ctrl-C ends; every answer is kept already)"
-    server.on_startup(lambda: print(told, flush=True))
-    ui.run(
-        host=host,
-        port=port,
-        title=f"Label {desk.settings.dataset}",
-        favicon="🏷",
-        dark=None,
-        reload=False,
-        show=query if show else False,
-        show_welcome_message=False,
-        uvicorn_logging_level="error",
-    )
-
-
-def serve(desk: Desk, annotator: str) -> None:
-    """Set up the page, the images and what happens in the background."""
-
-    @server.get("/image/{size}/{row}")
-    def image(size: str, row: int) -> Response:
-        if size not in {"large", "small"} or not 0 <= row < len(desk.data.names):
-            raise HTTPException(404)
-        content, media_type = (desk.pictures.large if size == "large" else desk.pictures.small)(row)
-        return Response(content, media_type=media_type, headers={"Cache-Control": "private, max-age=3600"})
-
-    @ui.page("/", response_timeout=30)
-    def page(name: str = "") -> None:
-        is_usable = bool(name.strip()) and not find_text_problem(name)
-        Page(desk, name.strip() if is_usable else annotator)
-
-    async def tick() -> None:
-        desk.retry()
-        # What was read stays; an answer that cannot be written says what is wrong with the file.
-        with suppress(OSError, InputError):
-            desk.sync()
-        await desk.follow()
-        if desk.is_round_over():
-            background_tasks.create(desk.run_round())
-
-    server.timer(0.5, tick)
-    server.on_shutdown(desk.stop)
 
 
 class Page:
@@ -162,32 +90,32 @@ class Page:
         ui.on("act", self._on_act)
         with ui.element("div").classes("page w-full"):
             with ui.element("div").classes("bar"):
-                _text(f"Label {self.desk.settings.dataset}", "name")
+                show_text(f"Label {self.desk.settings.dataset}", "name")
                 with ui.element("div").classes("tabs"):
-                    self.tabs = {view: _button(f"view:{view}", title) for view, title in VIEWS.items()}
-                self.status = _text("", "status")
-                with _button("rename", "", "who"):
-                    self.who = _text(self.annotator)
-                _button("key:?", "Keys ?")
+                    self.tabs = {view: show_button(f"view:{view}", title) for view, title in VIEWS.items()}
+                self.status = show_text("", "status")
+                with show_button("rename", "", "who"):
+                    self.who = show_text(self.annotator)
+                show_button("key:?", "Keys ?")
             with ui.element("div").classes("trouble hidden") as self.trouble:
-                self.trouble_text = _text("")
-                _button("retry", "Try again")
-                _button("drop", "Drop this answer")
+                self.trouble_text = show_text("")
+                show_button("retry", "Try again")
+                show_button("drop", "Drop this answer")
             with ui.element("div").classes("columns"):
                 self.left = ui.element("div").classes("left")
                 with ui.element("div").classes("side") as self.side:
                     self.choices = ui.element("div").classes("w-full flex flex-col gap-1")
                     self.typed = ui.input(placeholder="/ to type a class").props("dense outlined").classes("typed")
                     self.actions = ui.element("div").classes("w-full flex flex-col gap-1")
-                    self.said = _text("", "said")
+                    self.said = show_text("", "said")
         with ui.dialog() as self.help, ui.card().classes("page"):
-            _text("Keys", "title")
+            show_text("Keys", "title")
             with ui.element("div").classes("keys"):
                 for key, meaning in KEYS:
-                    _key(key)
-                    _text(meaning)
+                    show_key(key)
+                    show_text(meaning)
         with ui.dialog() as self.rename, ui.card().classes("page"):
-            _text("Who labels in this tab?", "title")
+            show_text("Who labels in this tab?", "title")
             self.new_name = ui.input(value=self.annotator).props("dense outlined autofocus").classes("w-72")
             self.new_name.on("keydown.enter", self._on_rename)
 
@@ -195,9 +123,9 @@ class Page:
         self.view = view
         self.query = self.grid = self.review = None
         for name, tab in self.tabs.items():
-            _mark(tab, "on", name == view)
-        _mark(self.side, "hidden", view == "standing")
-        _mark(self.left, "whole", view == "standing")
+            mark(tab, "on", name == view)
+        mark(self.side, "hidden", view == "standing")
+        mark(self.left, "whole", view == "standing")
         self.left.clear()
         with self.left:
             if view == "grid":
@@ -206,24 +134,24 @@ class Page:
                 self._build_one()
         self.actions.clear()
         with self.actions:
-            _action("key: ", "Space", "Not now" if view == "grid" else "Cannot tell")
+            show_action("key: ", "Space", "Not now" if view == "grid" else "Cannot tell")
             if view == "review":
-                _action("key:ArrowRight", "→", "The label stays")
-            _action("key:Backspace", "Backspace", "Undo")
+                show_action("key:ArrowRight", "→", "The label stays")
+            show_action("key:Backspace", "Backspace", "Undo")
         self._show()
 
     def _build_one(self) -> None:
         with ui.element("div").classes("head"):
-            self.what, self.file = _text("", "what"), _text("", "file")
-        self.empty = _text("", "empty hidden")
+            self.what, self.file = show_text("", "what"), show_text("", "file")
+        self.empty = show_text("", "empty hidden")
         with ui.element("div") as self.one:
             with ui.element("div").classes("stage"):
                 self.picture = ui.element("img").props("alt=''")
             with ui.element("div").classes("guess"):
-                self.guess_before, self.guess = _text(""), _text("", "strong")
-                self.guess_after, self.guess_key = _text("", "faint"), _key("Enter")
-                self.taken_by_key = _text("", "faint")
-            self.near_title = _text("", "faint")
+                self.guess_before, self.guess = show_text(""), show_text("", "strong")
+                self.guess_after, self.guess_key = show_text("", "faint"), show_key("Enter")
+                self.taken_by_key = show_text("", "faint")
+            self.near_title = show_text("", "faint")
             with ui.element("div").classes("near"):
                 self.near = [ui.element("img").props("alt=''") for _ in range(N_NEAR)]
             # Images that come next are fetched while this one is looked at.
@@ -231,8 +159,8 @@ class Page:
 
     def _build_grid(self) -> None:
         with ui.element("div").classes("head"):
-            self.what, self.file = _text("", "what"), _text("", "file")
-        self.empty = _text("", "empty hidden")
+            self.what, self.file = show_text("", "what"), show_text("", "file")
+        self.empty = show_text("", "empty hidden")
         self.box = ui.element("div").classes("cells")
         self.cells: dict[int, ui.element] = {}
 
@@ -305,23 +233,23 @@ class Page:
     def _show_image(self, image: str) -> None:
         self._reserve(image)
         row = self.desk.data.row_of[image]
-        _mark(self.one, "hidden", False)
-        _mark(self.empty, "hidden", True)
+        mark(self.one, "hidden", False)
+        mark(self.empty, "hidden", True)
         self.file.text = image
         self.picture.props["src"] = self._url("large", row)
         self.picture.props["data-shown"] = self._next_shown()
         near = nearest_of_cluster(self.desk.data, row, N_NEAR)
         self.near_title.text = "Most like it in its cluster" if near else "It is alone in its cluster"
         for place, element in enumerate(self.near):
-            _mark(element, "hidden", place >= len(near))
+            mark(element, "hidden", place >= len(near))
             if place < len(near):
                 element.props["src"] = self._url("small", near[place])
 
     def _show_guess(self, before: str, guess: str, after: str, suggested: str) -> None:
         self.guess_before.text, self.guess.text, self.guess_after.text = before, guess, after
         self.taken_by_key.text = f"takes {suggested}" if suggested != guess else ""
-        _mark(self.guess_key, "hidden", not suggested)
-        _mark(self.taken_by_key, "hidden", not suggested)
+        mark(self.guess_key, "hidden", not suggested)
+        mark(self.taken_by_key, "hidden", not suggested)
 
     def _load_ahead(self, images: Sequence[str]) -> None:
         for element, image in zip(self.ahead, images, strict=False):
@@ -334,20 +262,20 @@ class Page:
         self.box.clear()
         if self.grid is None:
             self.what.text, self.file.text = "Nothing to ask", ""
-            _mark(self.box, "hidden", True)
+            mark(self.box, "hidden", True)
             aside = "; those that you put aside come again when the page is loaded anew" if self.put_aside else ""
             self._show_nothing(f"No cluster has an image without a label{aside}.")
             return
         self._reserve(self.grid.cluster)
-        _mark(self.empty, "hidden", True)
-        _mark(self.box, "hidden", False)
+        mark(self.empty, "hidden", True)
+        mark(self.box, "hidden", False)
         self.box.props["data-shown"] = self._next_shown()
         with self.box:
             self.cells = {}
             for row in self.grid.rows:
-                self.cells[row] = _with(ui.element("div").classes("cell"), "data-act", f"toggle:{row}")
+                self.cells[row] = give(ui.element("div").classes("cell"), "data-act", f"toggle:{row}")
                 with self.cells[row]:
-                    _with(ui.element("img").props("alt=''"), "src", self._url("small", row))
+                    give(ui.element("img").props("alt=''"), "src", self._url("small", row))
         self._count_cells()
 
     def _count_cells(self) -> None:
@@ -359,10 +287,10 @@ class Page:
 
     def _show_nothing(self, why: str) -> None:
         if self.view != "grid":
-            _mark(self.one, "hidden", True)
+            mark(self.one, "hidden", True)
             self.picture.props.pop("data-shown", None)
             self.file.text = ""
-        _mark(self.empty, "hidden", False)
+        mark(self.empty, "hidden", False)
         self.empty.text = why
 
     def _show_standing(self) -> None:
@@ -375,30 +303,30 @@ class Page:
         self.left.clear()
         with self.left:
             with ui.element("div").classes("cards"):
-                _card("Labels", f"{n_labels:,}", f"and {n_unknown:,} cannot tell" if n_unknown else "")
+                show_card("Labels", f"{n_labels:,}", f"and {n_unknown:,} cannot tell" if n_unknown else "")
                 ratio = f"{n_labels / n_decisions:.1f} labels a decision" if n_decisions else ""
-                _card("Decisions", f"{n_decisions:,}", ratio)
+                show_card("Decisions", f"{n_decisions:,}", ratio)
                 if curve:
                     last = curve[-1]
                     where = "audit" if any(record.audit for record in records[-1:]) else "test"
-                    _card(
+                    show_card(
                         "Accuracy",
                         f"{100 * last.accuracy:.1f} %",
                         f"{100 * last.low:.1f} to {100 * last.high:.1f} %, on {last.n} {where} images",
                     )
                 else:
-                    _card("Accuracy", "-", "not known before the first training, and answers about audit images")
+                    show_card("Accuracy", "-", "not known before the first training, and answers about audit images")
                 if gain:
-                    _card(
+                    show_card(
                         "The last round gained",
                         f"{100 * gain.difference:+.1f} points",
                         f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}, on the same images",
                     )
                 else:
-                    _card("The last round gained", "-", "not known before the second training")
+                    show_card("The last round gained", "-", "not known before the second training")
             with ui.element("div").classes("card advice stop" if is_enough else "card advice"):
-                _text(advice, "title")
-                _text(
+                show_text(advice, "title")
+                show_text(
                     "By stabilizing predictions (Bloodgood and Vijay-Shanker 2009): more labels stop paying when "
                     "successive models agree, by a mean kappa of 0.99 over three pairs, on up to 2,000 images that "
                     "need no label. You may stop at any time; every answer is kept.",
@@ -406,42 +334,42 @@ class Page:
                 )
             with ui.element("div").classes("split"):
                 with ui.element("div").classes("card"):
-                    _text("Accuracy against labels, with its 95 % interval", "title")
+                    show_text("Accuracy against labels, with its 95 % interval", "title")
                     if curve:
-                        ui.echart(_draw_curve(curve)).classes("w-full").style("height: 340px")
+                        ui.echart(curve_options(curve)).classes("w-full").style("height: 340px")
                     else:
-                        _text("A point for each training appears here.", "faint")
+                        show_text("A point for each training appears here.", "faint")
                 with ui.element("div").classes("card"):
-                    _text("Labels of each class", "title")
+                    show_text("Labels of each class", "title")
                     with ui.element("div").classes("perclass"):
                         for name, count in counts.items():
-                            _text(name, "text")
+                            show_text(name, "text")
                             with ui.element("div").classes("meter"), ui.element("div") as meter:
                                 meter.style(f"width: {100 * count / max(1, *counts.values()):.1f}%")
-                            _text(f"{count:,}", "count")
+                            show_text(f"{count:,}", "count")
             n_disputed = len(desk.history.disagreements())
             with ui.element("div").classes("card").style("margin-top: 14px"):
-                _text("Rounds", "title")
+                show_text("Rounds", "title")
                 if desk.failure:
-                    _text(f"The last one failed: {desk.failure}", "failure")
+                    show_text(f"The last one failed: {desk.failure}", "failure")
                 if desk.warnings:
-                    _text(
+                    show_text(
                         f"{len(desk.warnings)} lines of the ledger are not used; the first: {desk.warnings[0]}",
                         "failure",
                     )
                 disputed = f"{n_disputed} images are labelled differently by different people: see Review. "
-                _text(
+                show_text(
                     (disputed if n_disputed else "")
                     + "When three quarters of a round are answered, the next images are chosen, and the model trained.",
                     "faint",
                 )
-                _button("round", "Do it now").style("margin-top: 8px")
+                show_button("round", "Do it now").style("margin-top: 8px")
 
     def _refresh(self) -> None:
         """Bring what is around the image up to date."""
         desk = self.desk
         self._seen = desk.version
-        _mark(self.trouble, "hidden", not desk.trouble)
+        mark(self.trouble, "hidden", not desk.trouble)
         self.trouble_text.text = f"Not saved yet, and kept until it can be: {desk.trouble}" if desk.trouble else ""
         doing = {"choosing": "choosing the next images", "training": "training on the answers"}.get(desk.status)
         busy = f"{doing}, {time.monotonic() - desk.since:.0f} s · " if doing else ""
@@ -455,8 +383,8 @@ class Page:
             self.choices.clear()
             with self.choices:
                 if not counts:
-                    _text("No class yet: type the first one below.", "faint")
-                self._counts = {name: _choice(name, place) for place, name in enumerate(counts)}
+                    show_text("No class yet: type the first one below.", "faint")
+                self._counts = {name: show_choice(name, place) for place, name in enumerate(counts)}
         for name, count in counts.items():
             self._counts[name].text = f"{count:,}"
 
@@ -538,7 +466,7 @@ class Page:
     def _toggle(self, row: int) -> None:
         if row in self.cells:
             self.left_out ^= {row}
-            _mark(self.cells[row], "out", row in self.left_out)
+            mark(self.cells[row], "out", row in self.left_out)
             self._count_cells()
 
     def _answer_grid(self, label: str) -> None:
@@ -599,115 +527,3 @@ class Page:
 
     def _url(self, size: str, row: int) -> str:
         return f"/image/{size}/{row}?of={self.desk.pictures.key}"
-
-
-def find_annotator() -> str:
-    """Give the name that git knows the person by, or else the login name.
-
-    Raises
-    ------
-    InputError
-        If there is neither.
-    """
-    with suppress(FileNotFoundError):
-        git = subprocess.run(["git", "config", "user.name"], capture_output=True, text=True, check=False)
-        if name := git.stdout.strip():
-            return name
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        raise InputError("who answers is not known: neither git nor the system has a name, give --annotator") from None
-
-
-def find_port(host: str) -> int:
-    """Give a port that is free, the usual one if it is."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for port in (USUAL_PORT, 0):
-        with socket.socket(family) as probe, suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-            return int(probe.getsockname()[1])
-    raise InputError(f"host is {host}, which is no address of this machine")
-
-
-def _text(text: str, classes: str = "") -> ui.label:
-    return ui.label(text).classes(classes)
-
-
-def _key(name: str) -> ui.element:
-    with ui.element("kbd") as key:
-        ui.label(name)
-    return key
-
-
-def _with(element: ui.element, name: str, value: str) -> ui.element:
-    element.props[name] = value
-    return element
-
-
-def _mark(element: ui.element, name: str, is_so: bool) -> None:
-    element.classes(add=name) if is_so else element.classes(remove=name)
-
-
-def _button(act: str, text: str, classes: str = "") -> ui.element:
-    with _with(ui.element("button").props("type=button").classes(classes), "data-act", act) as button:
-        if text:
-            ui.label(text)
-    return button
-
-
-def _action(act: str, key: str, text: str) -> None:
-    with _button(act, "", "choice"):
-        _key(key)
-        _text(text, "text")
-
-
-def _choice(name: str, place: int) -> ui.label:
-    with _button(f"label:{name}", "", "choice"):
-        _key(session.CLASS_KEYS[place] if place < len(session.CLASS_KEYS) else " ")
-        _text(name, "text")
-        return _text("", "count")
-
-
-def _card(title: str, big: str, small: str) -> None:
-    with ui.element("div").classes("card"):
-        _text(title, "faint")
-        _text(big, "big")
-        _text(small, "faint")
-
-
-def _draw_curve(curve: Sequence[Point]) -> dict[str, Any]:
-    """Give the options of a chart: the interval as a band, stacked on an invisible base, and accuracy as a line."""
-    percent = [(p.n_labels, 100 * p.low, 100 * (p.high - p.low), 100 * p.accuracy) for p in curve]
-    band = {"type": "line", "stack": "interval", "symbol": "none", "lineStyle": {"opacity": 0}, "silent": True}
-    axis = {"nameLocation": "middle", "axisLabel": {"color": "#8a94a3"}, "nameTextStyle": {"color": "#8a94a3"}}
-    lines = {"splitLine": {"lineStyle": {"color": "#8a94a333"}}}
-    return {
-        "animation": False,
-        "grid": {"left": 56, "right": 20, "top": 12, "bottom": 46},
-        "xAxis": {
-            "type": "value",
-            "name": "labels to learn from",
-            "nameGap": 28,
-            "min": 0,
-            "splitLine": {"show": False},
-        }
-        | axis,
-        "yAxis": {"type": "value", "name": "%", "nameGap": 38, "max": 100, "scale": True} | axis | lines,
-        "series": [
-            band | {"data": [[n, low] for n, low, _, _ in percent]},
-            band
-            | {"data": [[n, width] for n, _, width, _ in percent], "areaStyle": {"color": "#5b8def", "opacity": 0.25}},
-            {
-                "type": "line",
-                "data": [[n, accuracy] for n, _, _, accuracy in percent],
-                "color": "#3b78e7",
-                "lineWidth": 2,
-                "symbolSize": 8,
-            },
-        ],
-    }
-
-
-if __name__ == "__main__":
-    run(main)

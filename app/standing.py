@@ -219,7 +219,13 @@ def from_json(content: Mapping[str, object]) -> Record:
 
 
 def _of_one_pool(records: Sequence[Record]) -> list[Record]:
-    return [record for record in records if record.pool == records[-1].pool]
+    """Give what can be compared; of trainings on as many labels the last, for that they agree tells nothing."""
+    comparable = [record for record in records if record.pool == records[-1].pool]
+    return [
+        record
+        for place, record in enumerate(comparable, start=1)
+        if place == len(comparable) or comparable[place].n_labels != record.n_labels
+    ]
 
 
 def _graded(record: Record, history: History) -> dict[str, bool]:

@@ -86,7 +86,7 @@ def serving(project: Labelling, *options: str) -> Iterator[Served]:
     }
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "app.page", "--no-show", "--annotator", "Ann"),
+            *(sys.executable, "-m", "app.label", "--no-show", "--annotator", "Ann"),
             *(word for option, file in files.items() for word in (f"--{option}", file)),
             *options,
         ],

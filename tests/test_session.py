@@ -11,7 +11,7 @@ from PIL import Image
 
 from app import session
 from app.dataset import Dataset, Query, Suspect, nearest_of_cluster
-from app.page import find_annotator
+from app.label import find_annotator
 from app.pictures import Pictures
 from app.standing import (
     Record,
@@ -180,7 +180,7 @@ def test_the_interval_of_a_gain_is_bonett_and_prices() -> None:
     told = history(*(Line(image, "a", "Ann", 1) for image in images))
     before = {image: "b" if i < 8 else "a" for i, image in enumerate(images)}
     after = {image: "b" if 8 <= i < 10 else "a" for i, image in enumerate(images)}
-    gain = compare_last([record(before), record(after)], told)
+    gain = compare_last([record(before), record(after, n_labels=20)], told)
     assert gain is not None
     middle, spread = 9 / 52 - 3 / 52, (9 / 52 + 3 / 52 - (6 / 52) ** 2) / 52
     assert (gain.low, gain.high) == pytest.approx((middle - 1.96 * spread**0.5, middle + 1.96 * spread**0.5), abs=1e-4)
@@ -192,18 +192,25 @@ def test_without_audit_images_the_test_set_grades() -> None:
 
 
 def test_labels_stop_paying_when_three_pairs_of_models_agree() -> None:
-    same = [record({}, "ab" * 500) for _ in range(4)]
+    same = [record({}, "ab" * 500, n_labels) for n_labels in (10, 20, 30, 40)]
     assert agreement(same) == [1, 1, 1]
     assert advise(agreement(same))[0]
     assert not advise(agreement(same[:3]))[0]
     changed = "ab" * 485 + "ba" * 15
-    assert not advise(agreement([*same[:3], record({}, changed)]))[0]
+    assert not advise(agreement([*same[:3], record({}, changed, 40)]))[0]
     assert agreement([]) == []
     # A class that came in between moves the positions of the others, and not what was answered.
-    moved = Record("p", 1, 1, {}, ["a", "b"], [1, 1], None, 0)
+    moved = Record("p", 2, 2, {}, ["a", "b"], [1, 1], None, 0)
     assert agreement([Record("p", 1, 1, {}, ["b"], [0, 0], None, 0), moved]) == [1]
     assert "4 trainings, 4 more" in advise([])[1]
     assert "4 trainings, 2 more" in advise([1.0])[1]
+
+
+def test_training_once_more_on_as_many_labels_tells_nothing() -> None:
+    audit = {"0.png": "a"}
+    records = [record(audit, n_labels=10), *[record(audit, n_labels=20) for _ in range(5)]]
+    assert len(agreement(records)) == 1
+    assert len(trace_curve(records, given(_0="a"))) == 2
 
 
 def test_kappa_is_scikit_learns() -> None:
