@@ -17,14 +17,14 @@ few-labels: mended
 	$(BIN)/python -m tools.recipes few-labels --set "select_labels.n_labels=$$LABELS"
 	$(BIN)/dvc metrics show --precision 4
 
-# Ask a person for labels, the most useful images first; then make repro learns from them.
-DATASET ?= $(shell sed -n 's/^  dataset: *\([^ ]*\).*/\1/p' params.yaml)
-DATASET ?= $(shell sed -n 's/^  dataset: *\([^ ]*\).*/\1/p' params.yaml)
-label: export DATASET := $(DATASET)
+# Ask a person for labels, on a page in the browser; then make repro learns from them. make label DATASET=own changes
+# params.yaml to a person's answers about that data set. More options of the page: LABEL="--host 0.0.0.0 --no-train"
+label: override export DATASET := $(value DATASET)
 label: mended
-	$(BIN)/dvc repro --quiet select-labels
-	$(BIN)/python -m app.label --queries data/queries.csv --dataset data/classes.json \
-		--images data/train_images.npy --names data/train_names.csv --ledger "labels/$$DATASET.csv"
+	$(if $(DATASET),$(BIN)/dvc exp run --quiet -S "download.dataset=$$DATASET" -S select_labels.oracle=person select-labels,\
+		$(BIN)/dvc repro --quiet select-labels)
+	@$(BIN)/python -m app.label --data data --own data/own --ledgers labels \
+		--metrics metrics/metrics.json --records metrics/learning_curve $(LABEL)
 
 # Classify photos that the pipeline has never seen, a folder or one file, into predictions.csv: make predict IMAGES=~/new
 # By the network, or by logistic regression: MODEL=logreg. Another place for the answers: OUT=elsewhere.csv
@@ -100,7 +100,7 @@ pr-report: .venv/installed
 
 # What some tests need that pip cannot bring, each as a command and the package of Debian's that has it. Where it cannot
 # be installed, those tests are skipped.
-TEST_PACKAGES := sshd:openssh-server
+TEST_PACKAGES := sshd:openssh-server chromium:chromium chromedriver:chromium-driver
 test: .venv/installed
 	@as_root="env DEBIAN_FRONTEND=noninteractive"; [ $$(id -u) = 0 ] || as_root="sudo -n $$as_root"; \
 	for each in $(TEST_PACKAGES); do \

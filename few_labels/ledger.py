@@ -4,6 +4,11 @@ The last line about an image counts, so a correction is one more line, and who s
 append is one write under a lock: several people or processes may append at once, and a crash costs the line that it
 cut at most. What cannot be read is left where it is and said, never repaired: a person's work is not for a program to
 discard.
+
+One decision may answer for many images: the lines that it made have the same id in the column ``decision``. A line
+whose decision is ``-`` and an id says that this decision does not hold for that image: it was taken back, or the person
+took the image out before deciding. Such a line's label is the one that counts instead, so that who reads nothing but
+the first four columns is not misled. Ledgers older than the column have no header for it: there it stands at the end.
 """
 
 import csv
@@ -11,10 +16,11 @@ import fcntl
 import io
 import os
 import re
+import secrets
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,6 +31,8 @@ from few_labels.artifacts import UNKNOWN
 from few_labels.errors import InputError, look_at, quote
 
 COLUMNS = ["image", "label", "annotator", "round"]
+DECISION = "decision"
+NOT_HELD = "-"
 CANNOT_TELL = ""
 LONGEST_TEXT = 200
 # More than any name of a file; from 128 KiB on the csv module would not read a field again.
@@ -54,6 +62,125 @@ class Answers:
     label: list[str]
     annotator: list[str]
     round: list[int]
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one person said about one image, once.
+
+    Attributes
+    ----------
+    image, label, annotator : str
+    round : int
+    decision : str
+        The id of the decision that it was a part of; with ``-`` before it where that does not hold for this image;
+        empty in a line that was a decision of its own.
+    """
+
+    image: str
+    label: str
+    annotator: str
+    round: int
+    decision: str = ""
+
+
+@dataclass
+class History:
+    """What holds of the lines of a ledger, and how it came about.
+
+    Attributes
+    ----------
+    held : dict of str to list of Line
+        By image, in the order in which images were first answered: the lines that hold, of which the last one counts.
+        An image of which all was taken back has none.
+    n_decisions : int
+        All that people decided, also what was taken back later: each label or group of labels, and each image that was
+        taken out of a group.
+    last_round : int
+        0 before the first one.
+    n_lines_of : dict of str to int
+        By label, in the order in which labels were first given: how many lines that hold give it.
+    """
+
+    held: dict[str, list[Line]] = field(default_factory=dict)
+    n_decisions: int = 0
+    last_round: int = 0
+    n_lines_of: dict[str, int] = field(default_factory=dict)
+    _made: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    _seen: set[str] = field(default_factory=set)
+
+    def add(self, lines: Iterable[Line]) -> None:
+        """Let more lines count, in the order of the file."""
+        for line in lines:
+            self.last_round = max(self.last_round, line.round)
+            if line.decision.startswith(NOT_HELD):
+                self._withdraw(line)
+            else:
+                self._hold(line)
+
+    def label(self, image: str) -> str | None:
+        """Give the label that counts, empty for "cannot tell"; None where nobody answered."""
+        lines = self.held.get(image)
+        return lines[-1].label if lines else None
+
+    def last_decision(self, annotator: str) -> tuple[str, list[str]] | None:
+        """Give the id and the images of what a person decided last and did not take back; None where nothing is."""
+        made = self._made.get(annotator)
+        return (last := next(reversed(made)), list(made[last])) if made else None
+
+    def answers(self) -> Answers:
+        """Give what counts, one entry an image."""
+        last = {image: lines[-1] for image, lines in self.held.items() if lines}
+        return Answers(
+            image=list(last),
+            label=[line.label for line in last.values()],
+            annotator=[line.annotator for line in last.values()],
+            round=[line.round for line in last.values()],
+        )
+
+    def disagreements(self) -> dict[str, dict[str, str]]:
+        """List the images to which annotators gave different labels, with the label by each.
+
+        Whoever answers once more settles it. "Cannot tell" contradicts nobody.
+        """
+        found = {}
+        for image, lines in self.held.items():
+            said: dict[str, str] = {}
+            for line in lines:
+                said = {line.annotator: line.label} if _differ(said) else said | {line.annotator: line.label}
+            if _differ(said):
+                found[image] = said
+        return found
+
+    def _hold(self, line: Line) -> None:
+        self.held.setdefault(line.image, []).append(line)
+        self.n_lines_of[line.label] = self.n_lines_of.get(line.label, 0) + 1
+        self.n_decisions += not line.decision or line.decision not in self._seen
+        if line.decision:
+            self._seen.add(line.decision)
+        # A line of its own is found again by its image, which no id looks like.
+        made = self._made.setdefault(line.annotator, {})
+        key = line.decision or f"{NOT_HELD}{line.image}"
+        images = made.pop(key, [])
+        images.append(line.image)
+        made[key] = images
+
+    def _withdraw(self, line: Line) -> None:
+        decision = line.decision.removeprefix(NOT_HELD)
+        lines = self.held.get(line.image, [])
+        place = next((i for i in reversed(range(len(lines))) if lines[i].decision == decision), None)
+        if place is None:
+            self.n_decisions += 1
+            return
+        withdrawn = lines.pop(place)
+        self.n_lines_of[withdrawn.label] -= 1
+        if not self.n_lines_of[withdrawn.label]:
+            del self.n_lines_of[withdrawn.label]
+        made = self._made[withdrawn.annotator]
+        key = decision or f"{NOT_HELD}{line.image}"
+        made[key].remove(line.image)
+        if not made[key]:
+            del made[key]
 
 
 @dataclass(frozen=True)
@@ -94,67 +221,114 @@ def read_ledger(path: Path) -> tuple[Answers, list[str]]:
     InputError
         If the first line does not start with the four columns, or it is no file at all.
     """
-    latest: dict[str, tuple[str, str, int]] = {}
-    warnings = []
-    lines = _read_lines(path)
-    n_columns = _count_columns(path, lines[0]) if lines else 0
-    for number, fields, no_record in _split_records(lines, n_columns):
-        if problem := no_record or _find_problem(*fields[: len(COLUMNS)]):
-            seen = lines[number - 1].decode("utf-8", "backslashreplace").rstrip("\r\n")
-            warnings.append(f"{path}, line {number} is not used: {problem}; seen: {quote(seen)}")
+    history, warnings = read_history(path)
+    return history.answers(), warnings
+
+
+def read_history(path: Path) -> tuple[History, list[str]]:
+    """Read what people answered, and how it came about: as `read_ledger`, with decisions and what was taken back."""
+    lines, _, warnings = read_lines(path)
+    history = History()
+    history.add(lines)
+    return history, warnings
+
+
+def read_lines(path: Path, start: int = 0) -> tuple[list[Line], int, list[str]]:
+    """Read the lines of a ledger, or those that were added since.
+
+    Parameters
+    ----------
+    path : Path
+        A missing or an empty file has none.
+    start : int
+        Where an earlier call ended; 0 for all.
+
+    Returns
+    -------
+    list of Line
+    int
+        Where the file ends, in bytes.
+    list of str
+        A warning for each line that is not used: where, what was seen, what is allowed.
+
+    Raises
+    ------
+    InputError
+        If the first line does not start with the four columns.
+    """
+    header, raw, end = _read_raw(path, start)
+    if not header:
+        return [], end, []
+    found, warnings = [], []
+    plain, _ = _count_columns(path, header)
+    for number, fields, no_record in _split_records(raw, plain):
+        decision = fields[plain] if len(fields) > plain else ""
+        image, label, annotator, round_ = fields[: len(COLUMNS)] if fields else [""] * len(COLUMNS)
+        if problem := no_record or _find_problem(image, label, annotator, round_, decision):
+            seen = raw[number - 1].decode("utf-8", "backslashreplace").rstrip("\r\n")
+            where = f"line {number}" if not start else f"a line after byte {start}"
+            warnings.append(f"{path}, {where} is not used: {problem}; seen: {quote(seen)}")
         else:
-            image, label, annotator, round_ = fields[: len(COLUMNS)]
-            latest[image] = (label, annotator, int(round_))
-    answers = Answers(
-        image=list(latest),
-        label=[label for label, _, _ in latest.values()],
-        annotator=[annotator for _, annotator, _ in latest.values()],
-        round=[round_ for _, _, round_ in latest.values()],
-    )
-    return answers, warnings
+            found.append(Line(image, label, annotator, int(round_), decision))
+    return found, end, warnings
+
+
+def new_decision() -> str:
+    """Give an id that no other decision has, whoever makes it and wherever."""
+    return secrets.token_hex(6)
 
 
 def append_answer(path: Path, *, image: str, label: str, annotator: str, round: int) -> None:
-    """Add one line to the ledger; when this returns, it is on the disk.
+    """Add one line to the ledger, a decision of its own; when this returns, it is on the disk.
+
+    Parameters and errors are those of `append_lines`.
+    """
+    append_lines(path, [Line(image, label, annotator, round)])
+
+
+def append_lines(path: Path, lines: Sequence[Line]) -> None:
+    """Add lines to the ledger, all or none of them; when this returns, they are on the disk.
 
     Parameters
     ----------
     path : Path
         Created with its folder where it is missing.
-    image : str
-        Its name.
-    label : str
-        The name of a class, at most 200 characters without a control character; empty for "cannot tell".
-    annotator : str
-        At most 200 characters without a control character.
-    round : int
-        0 to 999,999,999.
+    lines : sequence of Line
+        Of each, ``image`` is a name; ``label`` the name of a class, at most 200 characters without a control character,
+        or empty for "cannot tell"; ``annotator`` at most 200 such characters; ``round`` 0 to 999,999,999; ``decision``
+        empty, or an id of `new_decision`, with ``-`` before it where that does not hold.
 
     Raises
     ------
     InputError
         If a value is not allowed, or the file is no ledger or no file at all.
     OSError
-        If the line cannot be written, and then none of it stays.
+        If the lines cannot be written, and then none of them stays.
     """
-    if problem := _find_problem(image, label, annotator, str(round)):
-        raise InputError(f"{path}: no answer can be added: {problem}")
+    for line in lines:
+        if problem := _find_problem(line.image, line.label, line.annotator, str(line.round), line.decision):
+            raise InputError(f"{path}: no answer can be added: {problem}")
     path.parent.mkdir(parents=True, exist_ok=True)
     look_at(path)
     # Without a buffer, a line is one write, and nothing is left to be written again after an error.
     with path.open("a+b", buffering=0) as ledger:
         fcntl.flock(ledger, fcntl.LOCK_EX)
         size = ledger.seek(0, os.SEEK_END)
-        if size == 0:
-            addition = _to_line(COLUMNS) + _to_line([image, label, annotator, str(round)])
+        ledger.seek(0)
+        header = ledger.readline()
+        if len(header) == size and header.strip() in (b"", _to_line(COLUMNS).strip()):
+            # Nothing was answered yet, and so an older header can still get the column for decisions.
+            ledger.truncate(size := 0)
+            header = _to_line([*COLUMNS, DECISION])
+            addition = header
         else:
-            ledger.seek(0)
-            padding = [""] * (_count_columns(path, ledger.readline()) - len(COLUMNS))
-            addition = _to_line([image, label, annotator, str(round), *padding])
             ledger.seek(-1, os.SEEK_END)
-            if ledger.read(1) != b"\n":
-                # What a crash cut stays a line of its own, and does not spoil this one.
-                addition = b"\n" + addition
+            # What a crash cut stays a line of its own, and does not spoil these.
+            addition = b"" if ledger.read(1) == b"\n" else b"\n"
+        plain, has_decision = _count_columns(path, header)
+        for line in lines:
+            fields = [line.image, line.label, line.annotator, str(line.round), *[""] * (plain - len(COLUMNS))]
+            addition += _to_line([*fields, line.decision] if has_decision or line.decision else fields)
         _write_whole(ledger, addition, size)
         os.fsync(ledger.fileno())
     if size == 0:
@@ -230,6 +404,10 @@ def find_text_problem(text: str) -> str:
     return ""
 
 
+def _differ(said: dict[str, str]) -> bool:
+    return len({fold_spelling(label) for label in said.values()} - {CANNOT_TELL}) > 1
+
+
 def _choose_spellings(labels: Sequence[str], known_classes: Sequence[str]) -> dict[str, str]:
     """Give each label the name of its class."""
     class_of = {CANNOT_TELL: CANNOT_TELL} | {fold_spelling(name): name for name in reversed(known_classes)}
@@ -240,7 +418,7 @@ def _choose_spellings(labels: Sequence[str], known_classes: Sequence[str]) -> di
     return {label: label if label in known else class_of[fold_spelling(label)] for label in labels}
 
 
-def _find_problem(image: str, label: str, annotator: str, round_: str) -> str:
+def _find_problem(image: str, label: str, annotator: str, round_: str, decision: str = "") -> str:
     if not 0 < len(image) <= LONGEST_IMAGE_NAME:
         return f"the image's name has {len(image)} characters, allowed are 1 to {LONGEST_IMAGE_NAME}"
     if NO_TEXT.search(image):
@@ -251,21 +429,28 @@ def _find_problem(image: str, label: str, annotator: str, round_: str) -> str:
         return f"annotator: {problem}"
     if not re.fullmatch("[0-9]{1,9}", round_):
         return f"round {quote(round_)}, allowed are 0 to {LARGEST_ROUND}"
+    if not re.fullmatch("(-?[0-9a-f]{12})?|-", decision):
+        return f"decision {quote(decision)}, allowed are 12 hexadecimal digits, - before them or alone, and nothing"
     return ""
 
 
-def _read_lines(path: Path) -> list[bytes]:
+def _read_raw(path: Path, start: int) -> tuple[bytes, list[bytes], int]:
+    """Give the header, the lines from ``start`` on below a first one that is not read, and where the file ends."""
     look_at(path)
     try:
         with path.open("rb") as ledger:
             # Whoever appends is waited for: half a line is not a crash then.
             fcntl.flock(ledger, fcntl.LOCK_SH)
-            return ledger.readlines()
+            header = ledger.readline()
+            ledger.seek(start)
+            lines = ledger.readlines()
+            return header, lines if not start else [header, *lines], ledger.tell()
     except FileNotFoundError:
-        return []
+        return b"", [], 0
 
 
-def _count_columns(path: Path, header: bytes) -> int:
+def _count_columns(path: Path, header: bytes) -> tuple[int, bool]:
+    """Say how many columns there are beside the one for decisions, and whether the header has that, as its last."""
     try:
         # Spreadsheets put a byte order mark in front.
         columns = next(csv.reader([header.decode("utf-8-sig")], strict=True))
@@ -274,7 +459,8 @@ def _count_columns(path: Path, header: bytes) -> int:
     if columns[: len(COLUMNS)] != COLUMNS:
         seen = header.decode("utf-8", "backslashreplace").rstrip("\r\n")
         raise InputError(f"{path}: the first line is {quote(seen)}, a ledger's starts with {','.join(COLUMNS)}")
-    return len(columns)
+    has_decision = columns[-1] == DECISION
+    return len(columns) - has_decision, has_decision
 
 
 def _split_records(lines: Sequence[bytes], n_columns: int) -> Iterator[tuple[int, list[str], str]]:
@@ -312,8 +498,9 @@ def _parse(lines: Sequence[bytes], n_columns: int) -> tuple[list[str], str]:
         return [], f"it is not CSV ({error})"
     if len(records) != 1:
         return [], f"{len(records)} records, a line is one"
-    if len(records[0]) not in (0, n_columns):
-        return [], f"{len(records[0])} fields, the header has {n_columns}"
+    # With or without a decision, so that lines from before and after there was one go together.
+    if len(records[0]) not in (0, n_columns, n_columns + 1):
+        return [], f"{len(records[0])} fields, allowed are {n_columns}, and one for the decision"
     return records[0], ""
 
 

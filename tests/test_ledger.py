@@ -12,10 +12,22 @@ import numpy as np
 import pytest
 
 from few_labels.errors import InputError
-from few_labels.ledger import Answers, append_answer, read_ledger, resolve
+from few_labels.ledger import (
+    Answers,
+    History,
+    Line,
+    append_answer,
+    append_lines,
+    new_decision,
+    read_history,
+    read_ledger,
+    read_lines,
+    resolve,
+)
 
 PROJECT = Path(__file__).parent.parent
-HEADER = "image,label,annotator,round\n"
+OLD_HEADER = "image,label,annotator,round\n"
+HEADER = "image,label,annotator,round,decision\n"
 HOSTILE_NAMES = [
     "a,b.png",
     'say "cheese".png',
@@ -68,7 +80,7 @@ def test_what_is_appended_is_read(ledger: Path) -> None:
     append(ledger, "a.png", "cat", "ann", 1)
     append(ledger, "b.png", "", "bob", 2)
     assert read_ledger(ledger) == (Answers(["a.png", "b.png"], ["cat", ""], ["ann", "bob"], [1, 2]), [])
-    assert ledger.read_text() == HEADER + "a.png,cat,ann,1\nb.png,,bob,2\n"
+    assert ledger.read_text() == HEADER + "a.png,cat,ann,1,\nb.png,,bob,2,\n"
 
 
 def test_the_last_line_about_an_image_counts_and_the_others_stay(ledger: Path) -> None:
@@ -78,13 +90,17 @@ def test_the_last_line_about_an_image_counts_and_the_others_stay(ledger: Path) -
     assert ledger.read_text().count("a.png") == 4
 
 
-@pytest.mark.parametrize("content", [None, "", HEADER, HEADER.rstrip()], ids=["missing", "empty", "header", "no end"])
+@pytest.mark.parametrize(
+    "content",
+    [None, "", HEADER, HEADER.rstrip(), OLD_HEADER, OLD_HEADER.rstrip()],
+    ids=["missing", "empty", "header", "no end", "old header", "no end of an old header"],
+)
 def test_no_answers_yet(ledger: Path, content: str | None) -> None:
     if content is not None:
         write(ledger, content)
     assert read_ledger(ledger) == (Answers([], [], [], []), [])
     append(ledger)
-    assert ledger.read_text() == HEADER + "a.png,cat,ann,1\n"
+    assert ledger.read_text() == HEADER + "a.png,cat,ann,1,\n"
 
 
 @pytest.mark.parametrize(
@@ -127,8 +143,9 @@ def test_a_name_is_read_as_it_was_written(ledger: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
-        (b"a.png,cat,ann\n", "3 fields, the header has 4"),
-        (b"a.png,cat,ann,1,2\n", "5 fields, the header has 4"),
+        (b"a.png,cat,ann\n", "3 fields, allowed are 4"),
+        (b"a.png,cat,ann,1,2\n", "decision '2', allowed are 12 hexadecimal digits"),
+        (b"a.png,cat,ann,1,,\n", "6 fields, allowed are 4, and one for the decision"),
         (b"<<<<<<< HEAD\n", "1 fields"),
         (b"a.png,cat,ann,one\n", "round 'one', allowed are 0 to 999999999"),
         (b"a.png,cat,ann,\n", "round ''"),
@@ -173,7 +190,7 @@ def test_what_a_crash_cut_stays_and_spoils_nothing(ledger: Path, tail: bytes) ->
     assert "line 3 is not used" in warnings[0]
     for image in ["d.png", "e,f.png", 'g"h.png']:
         append(ledger, image)
-    assert ledger.read_bytes().startswith(whole + tail + b"\nd.png,cat,ann,1\n")
+    assert ledger.read_bytes().startswith(whole + tail + b"\nd.png,cat,ann,1,\n")
     assert {"a.png", "d.png", "e,f.png", 'g"h.png'} <= set(read_labels(ledger))
 
 
@@ -405,3 +422,76 @@ def test_the_line_is_on_the_disk_when_the_call_returns(ledger: Path, monkeypatch
     assert [result.st_ino for result in synced] == [ledger.stat().st_ino, ledger.parent.stat().st_ino]
     append(ledger)
     assert len(synced) == 3
+
+
+def decide(path: Path, labels: dict[str, str], decision: str, annotator: str = "ann") -> None:
+    append_lines(path, [Line(image, label, annotator, 1, decision) for image, label in labels.items()])
+
+
+def history(path: Path) -> History:
+    told, warnings = read_history(path)
+    assert warnings == []
+    return told
+
+
+@pytest.mark.parametrize("header", [OLD_HEADER, HEADER])
+def test_a_decision_may_answer_for_many_images_and_be_taken_back(ledger: Path, header: str) -> None:
+    write(ledger, header + "x.png,yak,ann,1\n")
+    first, second = new_decision(), new_decision()
+    decide(ledger, {"a.png": "cat", "b.png": "cat"} | {}, first)
+    decide(ledger, {"c.png": ""}, f"-{first}")  # taken out before the decision
+    decide(ledger, {"b.png": "dog"}, second)
+    told = history(ledger)
+    assert read_labels(ledger) == {"x.png": "yak", "a.png": "cat", "b.png": "dog"}
+    assert told.n_decisions == 4
+    assert told.last_decision("ann") == (second, ["b.png"])
+    decide(ledger, {"b.png": "cat"}, f"-{second}")
+    assert history(ledger).last_decision("ann") == (first, ["a.png", "b.png"])
+    assert read_labels(ledger)["b.png"] == "cat"
+    decide(ledger, {"a.png": "", "b.png": ""}, f"-{first}")
+    told = history(ledger)
+    # Taken back, an image is as if nobody had been asked; what it took to get there was decided all the same.
+    assert read_labels(ledger) == {"x.png": "yak"}
+    assert told.n_decisions == 4
+    assert told.label("a.png") is None
+    assert told.last_decision("ann") == ("-x.png", ["x.png"])
+    decide(ledger, {"x.png": ""}, "-")
+    assert history(ledger).last_decision("ann") is None
+    assert read_labels(ledger) == {}
+
+
+def test_only_the_own_last_decision_is_found(ledger: Path) -> None:
+    decide(ledger, {"a.png": "cat"}, "0" * 12, "ann")
+    decide(ledger, {"a.png": "dog"}, "1" * 12, "bob")
+    decide(ledger, {"a.png": "dog"}, f"-{'0' * 12}", "ann")
+    told = history(ledger)
+    assert told.last_decision("ann") is None
+    assert told.label("a.png") == "dog"
+
+
+def test_annotators_who_differ_are_listed_until_one_answers_again(ledger: Path) -> None:
+    for annotator, label in [("ann", "cat"), ("bob", "Cat "), ("eve", ""), ("bob", "dog")]:
+        append(ledger, "a.png", label, annotator)
+    assert history(ledger).disagreements() == {"a.png": {"ann": "cat", "bob": "dog", "eve": ""}}
+    append(ledger, "a.png", "dog", "eve")
+    assert history(ledger).disagreements() == {}
+
+
+def test_what_was_added_since_is_read_alone(ledger: Path) -> None:
+    append(ledger, "two\nlines.png")
+    _, end, _ = read_lines(ledger)
+    append(ledger, "b.png")
+    write(ledger, ledger.read_bytes() + b"c.pn")
+    lines, end, warnings = read_lines(ledger, end)
+    assert [line.image for line in lines] == ["b.png"]
+    assert "a line after byte" in warnings[0]
+    append(ledger, "d.png")
+    assert [line.image for line in read_lines(ledger, end)[0]] == ["d.png"]
+
+
+def test_lines_of_one_decision_are_written_together_or_not_at_all(ledger: Path) -> None:
+    append(ledger)
+    whole = ledger.read_bytes()
+    with pytest.raises(InputError, match="control character"):
+        append_lines(ledger, [Line("b.png", "cat", "ann", 1), Line("c.png", "c\nat", "ann", 1)])
+    assert ledger.read_bytes() == whole

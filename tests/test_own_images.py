@@ -204,16 +204,8 @@ def test_a_first_hour_as_the_readme_tells_it(tmp_path: Path) -> None:
 
     clone.sh("cp -r ~/photos data/own/train".replace("~", str(home)))
     clone.sh("dvc exp run -S download.dataset=own -S select_labels.oracle=person select-labels")
-    # As a person types: a new name is confirmed once; then numbers.
-    numbers: dict[str, str] = {}
-    typed = []
-    for image in read(clone, "queries.csv")["image"].tolist()[:40]:
-        if truth[image] not in numbers:
-            typed += [truth[image], "y"]
-            numbers[truth[image]] = str(len(numbers) + 1)
-        else:
-            typed.append(numbers[truth[image]])
-    assert "40 answered" in clone.sh("make label", typed="\n".join([*typed, "q"]) + "\n")
+    # As a person does on the page, which a test of its own drives.
+    answer(clone, read(clone, "queries.csv")["image"].tolist()[:40], truth)
 
     clone.sh("make repro")
     assert load(clone.path, "train_images.npy").shape == (150, 28, 28, 3)

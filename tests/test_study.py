@@ -189,7 +189,7 @@ def test_a_model_is_found_with_its_suffix_and_without(file: str) -> None:
     ],
 )
 def test_a_name_is_text_and_a_wrong_one_lists_all(tmp_path: Path, name: str) -> None:
-    for tracked in ("Makefile", "params.yaml", "study", "stages", "few_labels", "tools"):
+    for tracked in ("Makefile", "params.yaml", "requirements.txt", "study", "stages", "few_labels", "tools"):
         (tmp_path / tracked).symlink_to(PROJECT / tracked)
     elsewhere = Clone(tmp_path)
     said = elsewhere.call("make", f"BIN={BIN}", "--old-file=.venv/installed", "model", f"NAME={name}", check=False)

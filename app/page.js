@@ -1,0 +1,54 @@
+// What a person does becomes one event, with what was on the screen when it was done: the server does not take an
+// answer for an image that it had not shown yet.
+function act(what) {
+  const shown = document.querySelector('[data-shown]');
+  if (shown && shown.tagName === 'IMG' && !shown.complete) return;
+  emitEvent('act', { what, shown: shown ? shown.dataset.shown : '' });
+}
+// Without any class there is nothing to press: the first is typed.
+function awaitFirstClass() {
+  if (!document.querySelector('[data-act^="label:"]')) document.querySelector('.typed input').focus();
+}
+function cells() { return [...document.querySelectorAll('.cell')]; }
+function move(key) {
+  const all = cells();
+  if (!all.length) return;
+  const at = all.findIndex(cell => cell.hasAttribute('data-cursor'));
+  const across = all.filter(cell => cell.offsetTop === all[0].offsetTop).length;
+  const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -across, ArrowDown: across }[key];
+  const to = at < 0 ? 0 : Math.min(all.length - 1, Math.max(0, at + step));
+  if (at >= 0) all[at].removeAttribute('data-cursor');
+  all[to].setAttribute('data-cursor', '');
+  all[to].scrollIntoView({ block: 'nearest' });
+}
+document.addEventListener('keydown', event => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const at = event.target, key = event.key;
+  if (at.closest('input, textarea')) {
+    if (key === 'Enter' && at.closest('.typed')) act('typed:' + at.value);
+    if (key === 'Escape' || (key === 'Enter' && at.closest('.typed'))) at.blur();
+    return;
+  }
+  if ((key === 'Enter' || key === ' ') && at.closest('button, a')) return;
+  if (key === 'Tab' || (key.length > 1 && !['Enter', 'Backspace', 'Escape'].includes(key) && !key.startsWith('Arrow'))) return;
+  event.preventDefault();
+  const grid = document.querySelector('.cells');
+  if (grid && key.startsWith('Arrow')) return move(key);
+  if (event.repeat) return;
+  if (key === '/') {
+    const input = document.querySelector('.typed input');
+    return input && input.focus();
+  }
+  if (grid && key.toLowerCase() === 'x') {
+    const cell = document.querySelector('.cell[data-cursor]');
+    return cell && act(cell.dataset.act);
+  }
+  act('key:' + key);
+});
+document.addEventListener('click', event => {
+  const at = event.target.closest('[data-act]');
+  if (!at) return;
+  // Enter is to take the guess next, not to press the button once more.
+  if (event.detail) at.blur();
+  act(at.dataset.act);
+});
