@@ -56,7 +56,10 @@ class Project:
         append_answer(self.ledger, image=self.names[row], label=label, annotator=annotator, round=round)
 
     def lines(self) -> list[str]:
-        return self.ledger.read_text().splitlines()[1:] if self.ledger.exists() else []
+        lines = self.ledger.read_text().splitlines()[1:] if self.ledger.exists() else []
+        # What comes from elsewhere is no decision about many images.
+        assert all(line.endswith(",") for line in lines)
+        return [line.removesuffix(",") for line in lines]
 
     def answers(self) -> dict[str, tuple[str, str]]:
         """Say what counts: label and annotator by image."""

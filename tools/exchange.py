@@ -41,6 +41,7 @@ from few_labels.ledger import (
     find_text_problem,
     fold_spelling,
     read_ledger,
+    read_lines,
     resolve,
 )
 from stages import run
@@ -203,7 +204,7 @@ def main(
         given = read_csv(file) if file.suffix == ".csv" else read_label_studio(file)
         whose = annotator or file.name
         check_answers(given, names, resolved.class_names, whose, new_classes=new_classes)
-        new, n_overruled = find_new(given, read_history(ledger), answers, annotator)
+        new, n_overruled = find_new(given, read_given(ledger), answers, annotator)
         import_answers(ledger, new, whose, round=1 + max(answers.round, default=0))
         overruled = f", {n_overruled} of them answered otherwise since" if n_overruled else ""
         print(f"{ledger}: {len(new)} answers added, {len(given) - len(new)} were there{overruled}")
@@ -550,15 +551,13 @@ def check_answers(
                 raise InputError(f"{answer.where}: {what}: {problem}; nothing is imported")
 
 
-def read_history(ledger: Path) -> set[tuple[str, str, str]]:
+def read_given(ledger: Path) -> set[tuple[str, str, str]]:
     """Give every answer that the ledger holds, also those that later ones overrule: image, folded label, annotator.
 
     A line that is broken counts as none, and so may be added once more.
     """
-    if not ledger.exists():
-        return set()
-    with ledger.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        return {(line[0], fold_spelling(line[1]), line[2]) for line in csv.reader(file) if len(line) > 2}
+    lines, _, _ = read_lines(ledger)
+    return {(line.image, fold_spelling(line.label), line.annotator) for line in lines}
 
 
 def find_new(
