@@ -97,9 +97,24 @@ class Clone:
 
     def sh(self, command: str, check: bool = True, typed: str = "") -> str:
         """Run a command line as a person types it; make takes the tests' environment instead of installing one."""
+        return self.call(*self._split(command), check=check, typed=typed).stdout
+
+    def start(self, command: str, **variables: str) -> subprocess.Popen[str]:
+        """Start one that ends when it is told to, in a process group of its own, with variables of the environment."""
+        return subprocess.Popen(
+            self._split(command),
+            cwd=self.path,
+            env={name: value for name, value in environment().items() if "PYTEST" not in name} | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def _split(self, command: str) -> list[str]:
         program, *arguments = shlex.split(command)
         own = (f"BIN={BIN}", "--old-file=.venv/installed", "--no-print-directory") if program == "make" else ()
-        return self.call(program, *own, *arguments, check=check, typed=typed).stdout
+        return [program, *own, *arguments]
 
     def repro(self) -> list[str]:
         """Run ``dvc repro`` and name the stages that it executed."""

@@ -98,18 +98,21 @@ def serving(project: Labelling, *options: str) -> Iterator[Served]:
         text=True,
     )
     try:
-        assert process.stdout
-        said = ""
-        for line in process.stdout:
-            said += line
-            if found := re.search(r"label: (http\S+)", line):
-                yield Served(found[1], process)
-                break
-        else:
-            raise AssertionError(said)
+        yield Served(read_address(process), process)
     finally:
         process.terminate()
         process.wait(10)
+
+
+def read_address(process: subprocess.Popen[str]) -> str:
+    """Wait for the page to say where it is."""
+    assert process.stdout
+    said = ""
+    for line in process.stdout:
+        said += line
+        if found := re.search(r"label: (http\S+)", line):
+            return found[1]
+    raise AssertionError(said)
 
 
 class Person:
@@ -414,6 +417,18 @@ def test_names_are_text(tmp_path: Path, asked: Labelling) -> None:
         while HOSTILE not in person.image():
             person.press_and_see("1")
         assert {line.annotator for line in project.lines()} == {HOSTILE}
+
+
+def test_make_label_asks_for_what_is_missing_and_serves_the_page(project: Labelling) -> None:
+    (project.clone.path / "data/queries.csv").unlink()
+    process = project.clone.start("make label", LABEL="--no-show --annotator Ann")
+    try:
+        assert httpx.get(read_address(process)).status_code == 200
+        assert (project.clone.path / "data/queries.csv").exists()
+    finally:
+        # As Ctrl-C does, to make and all that it started.
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(20)
 
 
 @pytest.fixture(scope="module")

@@ -70,11 +70,15 @@ def shown_commands() -> list[str]:
 
 
 def commands_run_by_tests() -> set[str]:
-    """The command lines that the tests hand to ``Clone.sh``."""
+    """The command lines that the tests hand to ``Clone.sh`` and ``Clone.start``."""
     found = set()
     for module in sorted((PROJECT / "tests").glob("*.py")):
         for node in ast.walk(ast.parse(module.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "sh":
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in {"sh", "start"}
+            ):
                 found |= {str(part.value) for part in ast.walk(node) if isinstance(part, ast.Constant)}
     return found
 
