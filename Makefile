@@ -90,7 +90,7 @@ pull: mended
 # Show the experiments beside the commit they start from: what differs between them, and how well they did.
 compare: .venv/installed
 	@$(BIN)/dvc exp show --md --only-changed --hide-workspace --precision 4 \
-		--drop 'Created|labels|data/|models/|stages/|few_labels/|calibration|.*macro_f1|.*restarts'
+		--drop 'Created|^params.yaml$$|labels|data/|models/|stages/|few_labels/|calibration|.*macro_f1|.*restarts'
 
 # Write report.md: what the working tree changes in results, against BASE.
 BASE ?= main

@@ -100,8 +100,11 @@ def explain(error: BaseException) -> str | None:
     str or None
         None for any other error, of which a programmer needs the traceback.
     """
+    if isinstance(error, InputError):
+        # Whoever wrote it has cut what could be long.
+        return str(error)
     said = " ".join(str(error).split())
-    if isinstance(error, InputError | OSError):
+    if isinstance(error, OSError):
         return shorten(said, 1000)
     # The loader of libraries, Python's threads, and TensorFlow have each their own word for it.
     is_short = (

@@ -147,7 +147,7 @@ class AllParameters(_Group):
     train_nn: TrainNN
 
 
-def check_parameters(values: Any, where: str) -> AllParameters:
+def validate_parameters(values: Any, where: str) -> AllParameters:
     """Give parameters a type, or say what is wrong with them.
 
     Parameters

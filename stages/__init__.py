@@ -22,7 +22,7 @@ DECISIVE = ["faiss-cpu", "joblib", "keras", "numpy", "pandas", "pillow", "scikit
 
 # With less memory, the libraries that a stage imports crash or hang in place of raising.
 LEAST_GIGABYTES = 2
-LONGEST_LINE = 2000
+LONGEST_LINE = 4000
 
 
 def _name_stage() -> str:
@@ -66,7 +66,7 @@ from pydantic import ValidationError  # noqa: E402
 from ruamel.yaml import YAML, YAMLError  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from few_labels.parameters import AllParameters, check_parameters  # noqa: E402
+from few_labels.parameters import AllParameters, validate_parameters  # noqa: E402
 
 # What an import makes stays: looking for garbage in it again and again adds half to the time that TensorFlow takes.
 gc.set_threshold(100_000, 50, 100)
@@ -190,7 +190,7 @@ def read_parameters(files: list[Path], settings: list[str]) -> AllParameters:
         for step in reversed(name.split(".")):
             changed = {step: changed}
         merged = _merge(merged, changed)
-    return check_parameters(merged, ", ".join(map(str, files)))
+    return validate_parameters(merged, ", ".join(map(str, files)))
 
 
 def _merge(old: Any, new: Any) -> Any:

@@ -15,7 +15,7 @@ import yaml
 from few_labels.artifacts import load_labels, save_array
 from few_labels.errors import InputError, explain, quote, shorten
 from few_labels.ledger import read_ledger, resolve
-from few_labels.parameters import MOST_PROBLEMS, check_parameters, parameter_names
+from few_labels.parameters import MOST_PROBLEMS, parameter_names, validate_parameters
 from study.fill import fill
 from tests.conftest import PROJECT, Clone, executed
 
@@ -66,7 +66,7 @@ def test_a_bad_value_is_named(name: str, value: Any, said: list[str]) -> None:
     *groups, key = name.split(".")
     (params[groups[0]] if groups else params)[key] = value
     with pytest.raises(InputError) as caught:
-        check_parameters(params, "params.yaml")
+        validate_parameters(params, "params.yaml")
     assert str(caught.value).startswith("params.yaml: ")
     assert "\n" not in str(caught.value)
     assert all(word in str(caught.value) for word in said)
@@ -220,7 +220,7 @@ def test_a_ledger_that_never_ends_is_refused(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("length", [100, 199, 10_000])
 def test_a_long_line_of_the_ledger_does_not_fill_the_screen(tmp_path: Path, length: int) -> None:
     (tmp_path / "own.csv").write_text(
-        f"image,label,annotator,round\n{'a' * length},Yak,A,1\nb,{'Yak' * (length // 3)},A,1\nc,{'d' * length},A,1,\n"
+        f"image,label,annotator,round\n{'a' * length},Yak,A,1\nb,{'Yak' * (length // 3)},A,1\nc,{'d' * length},A,1,zz\n"
         f"d,{'yak' * (length // 3)},A,1\n"
     )
     answers, warnings = read_ledger(tmp_path / "own.csv")

@@ -81,7 +81,7 @@ def test_every_setting_of_the_recipe_is_a_parameter_that_it_changes() -> None:
 
 def test_a_quarter_of_the_budget_goes_to_representatives_unless_it_buys_all() -> None:
     assert at_budget(2000) == {"select_labels.n_labels": "2000", "n_clusters": "500"}
-    assert at_budget(1)["n_clusters"] == "1"
+    assert at_budget(2)["n_clusters"] == "2"
     everything = combine(read_recipe(RECIPE), {"select_labels.n_labels": "60000"})
     assert everything == read_recipe(RECIPE) | at_budget(60_000)
     assert (everything["select_labels.strategy"], everything["n_clusters"]) == ("all", "500")

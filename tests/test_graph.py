@@ -13,8 +13,14 @@ MAY_READ_TRAIN_LABELS = {"select-labels", "evaluate"}
 MAY_READ_TEST_LABELS = {"evaluate"}
 MAY_READ_ANSWERS = {"select-labels"}
 MAY_READ_AUDIT_LABELS = {"evaluate"}
-# What a command line looks like, and what a mistake is called, cannot change what a stage computes.
-WITHOUT_EFFECT_ON_RESULTS = {"stages/__init__.py", "few_labels/__init__.py", "few_labels/errors.py"}
+# What a command line looks like, what a parameter may be, and what a mistake is called, cannot change what a stage
+# computes.
+WITHOUT_EFFECT_ON_RESULTS = {
+    "stages/__init__.py",
+    "few_labels/__init__.py",
+    "few_labels/errors.py",
+    "few_labels/parameters.py",
+}
 CODE = ("stages/", "few_labels/")
 
 
@@ -40,6 +46,7 @@ def imported_modules(path: str) -> set[str]:
 
 def test_the_stages_are_those_of_the_design() -> None:
     assert list(STAGES) == [
+        "check-parameters",
         "download",
         "embed",
         "kmeans",
@@ -71,9 +78,11 @@ def test_a_command_names_exactly_its_inputs_and_outputs(name: str) -> None:
     named = set(re.findall(r"(?:data|models|metrics)/[\w./-]+", stage["cmd"]))
     read = {dep for dep in stage.get("deps", []) if not dep.startswith(CODE)}
     # Of a data set there is one file in each of these folders; a parameter names it.
-    for folder, suffix in {"labels": "csv", "datasets": "yaml"}.items():
-        assert (folder in read) == (f"{folder}/${{download.dataset}}.{suffix}" in stage["cmd"])
+    for folder, option in {"labels": "--ledgers", "datasets": "--descriptions"}.items():
+        assert (folder in read) == (f"{option} {folder} " in stage["cmd"])
     read -= {"labels", "datasets"}
+    # Every stage reads it; what of it a stage depends on stands under params.
+    read -= {"params.yaml"}
     written = outputs(stage)
     folders = {name for name in named if any(out.startswith(f"{name}/") for out in written)}
     assert named - folders == read | {out for out in written if not any(out.startswith(f"{name}/") for name in folders)}
@@ -82,6 +91,8 @@ def test_a_command_names_exactly_its_inputs_and_outputs(name: str) -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_depends_on_the_code_that_can_change_its_result_and_no_other(name: str) -> None:
     needed = imported_modules(f"stages/{name.replace('-', '_')}.py") - WITHOUT_EFFECT_ON_RESULTS
+    if name == "check-parameters":
+        needed.add("few_labels/parameters.py")
     assert {dep for dep in STAGES[name]["deps"] if dep.startswith(CODE)} == needed
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_origin
 
 import numpy as np
 import pandas as pd
@@ -90,7 +90,7 @@ def run_stages(folder: Path, changes: dict[str, Any], monkeypatch: pytest.Monkey
     for stage in yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"].values():
         _, _, module, *arguments = shlex.split(stage["cmd"])
         function = importlib.import_module(module).main
-        if "seed" in signature(function).parameters:
+        if any(get_origin(each.annotation) is not Annotated for each in signature(function).parameters.values()):
             arguments += settings
         monkeypatch.setattr(sys, "argv", [module.removeprefix("stages."), *arguments])
         run(function)

@@ -439,7 +439,9 @@ def test_the_report_says_what_both_sides_files_say(with_experiment: Clone, tmp_p
         assert [float(old), float(new)] == pytest.approx([before[name], after[name]], abs=1e-5)
         assert float(change) == pytest.approx(after[name] - before[name], abs=1e-5)
     assert rows(report["Parameters"]) == [["params.yaml", "percentile", "25", "50"]]
-    assert report["Stages that ran again"].splitlines() == ["- propagate", "- train-logreg", "- train-nn", "- evaluate"]
+    assert report["Stages that ran again"].splitlines() == [
+        *("- propagate", "- train-logreg", "- train-nn", "- evaluate", "- check-parameters")
+    ]
 
     for model in ("logreg", "nn"):
         name = f"metrics/plots/evaluation/{model}_confusion.csv"

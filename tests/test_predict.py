@@ -292,7 +292,7 @@ def test_logistic_regression_does_without_tensorflow(trained: Path, images: NDAr
 
 def test_it_is_one_command(clone: Clone, images: NDArray[np.uint8], tmp_path: Path) -> None:
     save_images(tmp_path / "my $(new) 'photos'", images[:3])
-    said = clone.sh(f"make predict \"IMAGES={tmp_path}/my $$(new) 'photos'\" MODEL=logreg")
+    said = clone.sh(f"make predict \"IMAGES={tmp_path}/my $(new) 'photos'\" MODEL=logreg")
     assert "\npredictions.csv: 3 answers by logreg, " in said.replace("\r", "\n")
     assert pd.read_csv(clone.path / "predictions.csv")["image"].tolist() == ["00000.png", "00001.png", "00002.png"]
     assert clone.git("status", "--porcelain") == ""
