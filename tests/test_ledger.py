@@ -431,6 +431,19 @@ def decide(path: Path, labels: dict[str, str], decision: str, annotator: str = "
     append_lines(path, [Line(image, label, annotator, 1, decision) for image, label in labels.items()])
 
 
+def test_of_each_label_the_lines_that_hold_are_counted_and_the_last_round_is_known(ledger: Path) -> None:
+    one, two = "1" * 12, "2" * 12
+    write(
+        ledger,
+        HEADER
+        + f"a,cat,ann,3,{one}\nb,cat,ann,3,{one}\nc,cat,ann,1,{two}\ne,cat,ann,1,{two}\nd,dog,ann,2,\n"
+        + f"a,,ann,2,-{one}\nb,,ann,2,-{one}\n",
+    )
+    counted = history(ledger)
+    assert counted.n_lines_of == {"cat": 2, "dog": 1}
+    assert counted.last_round == 3
+
+
 def history(path: Path) -> History:
     told, warnings = read_history(path)
     assert warnings == []
