@@ -1,5 +1,7 @@
 """Run the benchmarks: every case, or with ``--case kmeans`` those of one module."""
 
+from benchmarks.environment import ENVIRONMENT  # isort: skip: before NumPy is imported
+
 import json
 import os
 import signal
@@ -87,17 +89,20 @@ def list_systems(module: str) -> list[System]:
 
     This process imports none of what it measures: a child's peak counts from the size of its parent.
     """
-    done = subprocess.run([*WORKER, module], cwd=PROJECT, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        [*WORKER, module], cwd=PROJECT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, check=True
+    )
     return [
-        System(**listed, measure=partial(run_once, module, position, listed["cap"]))
+        System(**listed, measure=partial(run_once, module, position, listed["name"] == "ours", listed["cap"]))
         for position, listed in enumerate(json.loads(done.stdout))
     ]
 
 
-def run_once(module: str, position: int, cap: float | None) -> Measurement:
+def run_once(module: str, position: int, ours: bool, cap: float | None) -> Measurement:
     """Measure a system in a new process, and stop it after ``cap`` seconds."""
+    command = [*WORKER, module, str(position), *([] if ours else ["--free"])]
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen([*WORKER, module, str(position)], cwd=PROJECT, stdout=output, stderr=log)
+        process = subprocess.Popen(command, cwd=PROJECT, env=ENVIRONMENT, stdout=output, stderr=log)
         timer = threading.Timer(cap or threading.TIMEOUT_MAX, process.kill)
         timer.start()
         _, status, usage = os.wait4(process.pid, 0)

@@ -46,7 +46,7 @@ def compile_published(seed: int) -> "keras.Sequential":
     from stages.train_nn import build, keras
 
     keras.utils.set_random_seed(seed)
-    network = build("published", "float32", load("train_images").shape[1:], N_CLASSES)
+    network = build("published", load("train_images").shape[1:], N_CLASSES)
     network.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     return network
 

@@ -1,7 +1,8 @@
 """One process of the runner.
 
 ``python -m benchmarks.worker kmeans`` lists the systems of a module as JSON; ``python -m benchmarks.worker kmeans 0``
-measures the first of them once.
+measures the first of them once. Ours computes on the kernels of the pipeline; a peer, by ``--free``, as its users run
+it, on those and on as many threads as it chooses.
 """
 
 import json
@@ -9,12 +10,16 @@ import sys
 from dataclasses import asdict
 from importlib import import_module
 
-from benchmarks.common import System
+from few_labels import kernels
 
 
 def main() -> None:
-    module, *position = sys.argv[1:]
-    systems: list[System] = import_module(f"benchmarks.{module}").SYSTEMS
+    module, *position = (argument for argument in sys.argv[1:] if argument != "--free")
+    if "--free" in sys.argv:
+        # Before ours is imported, for whatever a peer shares with it.
+        kernels.pin_kernels = lambda: None
+    kernels.pin_kernels()
+    systems = import_module(f"benchmarks.{module}").SYSTEMS
     if position:
         print(json.dumps(asdict(systems[int(position[0])].measure())))
     else:

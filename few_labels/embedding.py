@@ -9,18 +9,17 @@ Fisher kernel for large-scale image classification") are rotated to their princi
 What is fitted on one set of images is an object with ``transform``, which embeds any others of the same shape.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from few_labels.blocks import map_blocks
+from few_labels.components import Components, fit_components
 from few_labels.errors import InputError
-from few_labels.images import choose_pca_solver, to_pixel_vectors, to_unit_range
+from few_labels.images import to_pixel_vectors, to_unit_range
+from few_labels.kmeans import iterate
 
 N_SAMPLED_PATCHES = 200_000
 N_SAMPLED_IMAGES = 20_000
@@ -28,6 +27,7 @@ N_SAMPLED_IMAGES = 20_000
 # noise, would otherwise be blown up.
 PATCH_VARIANCE_FLOOR = 0.01
 DIRECTION_VARIANCE_FLOOR = 0.1
+N_WORD_ITERATIONS = 25
 IMAGES_AT_ONCE = 64
 
 
@@ -70,7 +70,7 @@ class Patches:
     words : VisualWords
     n_regions : int
         Along each side of the grid that words are summed over.
-    components : sklearn.decomposition.PCA
+    components : Components
         Of the descriptions of the images that this was fitted on.
     scale : float
         What spreads the embedding as widely as the pixels, so that settings which count in their units keep their
@@ -79,7 +79,7 @@ class Patches:
 
     words: VisualWords
     n_regions: int
-    components: PCA
+    components: Components
     scale: np.floating
 
     def transform(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -94,7 +94,7 @@ class Patches:
         ndarray of shape (n_images, n_components), float32
         """
         if not len(images):
-            return np.empty((0, self.components.n_components_), np.float32)
+            return np.empty((0, len(self.components.directions)), np.float32)
         return self.scale * self.components.transform(describe(images, self.words, self.n_regions))
 
 
@@ -137,10 +137,9 @@ def fit_patches(
     described = describe(images, words, n_regions)
     sample = np.random.default_rng(seed).permutation(len(images))[:N_SAMPLED_IMAGES]
     n_features = described.shape[1]
-    components = PCA(min(n_components, len(sample), n_features), svd_solver=choose_pca_solver(len(sample), n_features))
-    components.fit(described[sample])
+    components = fit_components(described[sample], min(n_components, len(sample), n_features))
     pixels = to_pixel_vectors(images[np.sort(sample)])
-    scale = np.sqrt(pixels.var(axis=0).sum() / components.explained_variance_.sum())
+    scale = np.float32(np.sqrt(pixels.var(axis=0).sum() / components.variance.sum()))
     return Patches(words, n_regions, components, scale), scale * components.transform(described)
 
 
@@ -172,11 +171,9 @@ def learn_words(images: NDArray[np.uint8], n_words: int, patch_size: int, seed: 
     mean = patches.mean(axis=0)
     variances, directions = np.linalg.eigh(np.cov(patches - mean, rowvar=False))
     whitening = ((directions / np.sqrt(variances + DIRECTION_VARIANCE_FLOOR)) @ directions.T).astype(np.float32)
-    kmeans = faiss.Kmeans(
-        patches.shape[1], n_words, niter=25, seed=seed, max_points_per_centroid=len(patches), min_points_per_centroid=1
-    )
-    kmeans.train((patches - mean) @ whitening)
-    return VisualWords(patch_size, mean, whitening, np.asarray(kmeans.centroids, np.float32))
+    whitened = (patches - mean) @ whitening
+    start = whitened[rng.choice(len(whitened), n_words, replace=False)]
+    return VisualWords(patch_size, mean, whitening, iterate(whitened, start, N_WORD_ITERATIONS))
 
 
 def normalise(patches: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -208,8 +205,8 @@ def describe(images: NDArray[np.uint8], words: VisualWords, n_regions: int) -> N
     described = np.empty((len(images), n_regions, n_regions, n_words), np.float32)
     squared_norm = np.square(words.words).sum(axis=1)
 
-    def describe_some(start: int) -> None:
-        some = images[start : start + IMAGES_AT_ONCE]
+    def describe_some(rows: slice) -> None:
+        some = images[rows]
         windows = np.lib.stride_tricks.sliding_window_view(some, (patch_size, patch_size), axis=(1, 2))
         whitened = (normalise(windows) - words.mean).reshape(-1, words.mean.size) @ words.whitening
         distance = whitened @ (-2 * words.words.T)
@@ -219,10 +216,9 @@ def describe(images: NDArray[np.uint8], words: VisualWords, n_regions: int) -> N
         activation = np.subtract(distance.mean(axis=1, keepdims=True), distance, out=distance)
         activation = np.maximum(activation, 0, out=activation).reshape(len(some), n_down, n_across, n_words)
         by_region = np.add.reduceat(np.add.reduceat(activation, top, axis=1), left, axis=2)
-        np.sqrt(by_region * np.float32(n_regions**2 / (n_down * n_across)), out=described[start : start + len(some)])
+        np.sqrt(by_region * np.float32(n_regions**2 / (n_down * n_across)), out=described[rows])
 
-    starts = range(0, len(images), IMAGES_AT_ONCE)
-    # A chunk of images a thread: inside one, a second thread would find too little to do.
-    with threadpool_limits(1), ThreadPoolExecutor() as threads:
-        list(tqdm(threads.map(describe_some, starts), total=len(starts), desc="visual words", unit="chunk"))
+    blocks = map_blocks(describe_some, len(images), IMAGES_AT_ONCE)
+    for _ in tqdm(blocks, total=-(-len(images) // IMAGES_AT_ONCE), desc="visual words", unit="block"):
+        pass
     return described.reshape(len(images), -1)

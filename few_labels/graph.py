@@ -6,7 +6,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from few_labels.artifacts import LabelledImages
+from few_labels.blocks import run_blocks
 
+ROWS_AT_ONCE = 4096
 TINY = np.finfo(np.float32).tiny
 
 
@@ -28,7 +30,13 @@ def join_neighbours(X: NDArray[np.float32], n_neighbours: int) -> sparse.csr_arr
     n_neighbours = min(n_neighbours, len(X) - 1)
     index = faiss.IndexFlatL2(X.shape[1])
     index.add(X)
-    squared, neighbour = index.search(X, n_neighbours + 1)
+    squared = np.empty((len(X), n_neighbours + 1), np.float32)
+    neighbour = np.empty((len(X), n_neighbours + 1), np.int64)
+
+    def search(rows: slice) -> None:
+        squared[rows], neighbour[rows] = index.search(X[rows], n_neighbours + 1)
+
+    run_blocks(search, len(X), ROWS_AT_ONCE)
     # The nearest is the image itself, or one that looks the same: an image that is not among its own neighbours has as
     # many equals as it has neighbours, and loses the last of them.
     other = neighbour != np.arange(len(X))[:, None]

@@ -6,9 +6,6 @@ An array of images is ``uint8`` of shape (n_images, height, width, channels): on
 import numpy as np
 from numpy.typing import NDArray
 
-# Their covariance takes half a second.
-MOST_FEATURES_BY_COVARIANCE = 1000
-
 
 def to_unit_range(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Scale pixels from 0-255 to 0-1.
@@ -54,20 +51,3 @@ def to_pixel_vectors(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     ndarray of shape (n_images, height * width * channels), float32, in 0-1
     """
     return to_unit_range(images).reshape(len(images), -1)
-
-
-def choose_pca_solver(n_samples: int, n_features: int) -> str:
-    """Name the exact solver of scikit-learn's PCA that suits the shape of the data.
-
-    Parameters
-    ----------
-    n_samples, n_features : int
-
-    Returns
-    -------
-    str
-        The decomposition of the covariance of the features, which is the fastest where they are few. Its cost is the
-        cube of their number, so that a few photos in colour would take as long as all of a benchmark: those are
-        decomposed themselves.
-    """
-    return "full" if n_features > max(n_samples, MOST_FEATURES_BY_COVARIANCE) else "covariance_eigh"

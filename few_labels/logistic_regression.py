@@ -9,14 +9,12 @@ import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
-from threadpoolctl import threadpool_limits
 
+from few_labels.components import fit_components
 from few_labels.errors import InputError
-from few_labels.images import choose_pca_solver
 
 N_COMPONENTS = 300
 # In squared pixel units. A component of this variance is shrunk to 1 / sqrt(2), one of much less hardly at all; of
@@ -62,17 +60,16 @@ def train(
     """
     if len(np.unique(y)) < 2:
         raise InputError(f"the training set has {len(np.unique(y))} class, allowed are 2 or more: buy more labels")
-    components = PCA(min(N_COMPONENTS, *X.shape), svd_solver=choose_pca_solver(*X.shape)).fit(X)
-    rotation = components.components_.T / np.sqrt(1 + components.explained_variance_ / SHRUNK_VARIANCE)
+    components = fit_components(X, min(N_COMPONENTS, *X.shape))
+    rotation = components.directions.T / np.sqrt(1 + components.variance / SHRUNK_VARIANCE).astype(np.float32)
     classifier = LogisticRegression(C=C, max_iter=max_iter, random_state=seed)
-    # The products are a few columns wide: a second thread waits more than it works.
-    with threadpool_limits(1), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         # A few labels for each of many classes are what this is for.
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-        classifier.fit(X @ rotation - components.mean_ @ rotation, y, sample_weight=weight)
+        classifier.fit(X @ rotation - components.mean @ rotation, y, sample_weight=weight)
     classifier.coef_ = classifier.coef_ @ rotation.T
-    classifier.intercept_ = classifier.intercept_ - classifier.coef_ @ components.mean_
+    classifier.intercept_ = classifier.intercept_ - classifier.coef_ @ components.mean
     classifier.n_features_in_ = X.shape[1]
     return classifier
 
@@ -139,7 +136,7 @@ def out_of_fold(
         return scores
 
     # No label goes into the components, so one set serves all folds and tells none of its answers.
-    components = PCA(min(N_FOLD_COMPONENTS, *X.shape), random_state=seed).fit_transform(X)
+    components = fit_components(X, min(N_FOLD_COMPONENTS, *X.shape)).transform(X)
     with warnings.catch_warnings():
         # A class may well have fewer members than there are folds.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)

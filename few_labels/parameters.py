@@ -19,7 +19,6 @@ _Count = Annotated[_Int, Field(ge=1, le=2**31 - 1)]
 
 
 Architecture = Literal["compact", "large", "published"]
-Precision = Literal["bfloat16", "float32"]
 Schedule = Literal["cosine", "constant"]
 SpreadingMethod = Literal["cluster", "graph", "linear", "graph-and-linear"]
 
@@ -97,9 +96,6 @@ class TrainNN(_Group):
     Attributes
     ----------
     architecture : str
-    precision : str
-        What the products of the hidden layers are computed in; ``bfloat16`` is the faster one where the processor has
-        instructions for it.
     batch_size : int
         Images a step; a training set too small for 16 such steps an epoch takes smaller ones.
     learning_rate : float
@@ -120,7 +116,6 @@ class TrainNN(_Group):
     """
 
     architecture: Architecture
-    precision: Precision
     batch_size: _Count
     learning_rate: Annotated[_Float, Field(ge=1e-6, le=1)]
     schedule: Schedule

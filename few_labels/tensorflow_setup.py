@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from few_labels.errors import require_memory
+from few_labels.kernels import TENSORFLOW_THREADS
 
 
 @contextmanager
@@ -56,6 +57,8 @@ with _quiet_native_stderr(), _without("sklearn", "matplotlib"):
     import keras
     import tensorflow as tf
 
+    tf.config.threading.set_intra_op_parallelism_threads(TENSORFLOW_THREADS)
+    tf.config.threading.set_inter_op_parallelism_threads(TENSORFLOW_THREADS)
     # Touching the devices makes TensorFlow say now, not in the middle of a progress bar, what it found.
     tf.config.list_logical_devices()
 

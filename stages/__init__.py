@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Annotated, Any, NoReturn, get_origin
 
 from few_labels.errors import InputError, explain, quote, require_memory, shorten
+from few_labels.kernels import pin_kernels
 
 PROJECT = Path(__file__).parent.parent
 # Which release of these is used decides the results.
@@ -59,6 +60,7 @@ def _check_environment() -> None:
 
 sys.excepthook = _say_in_one_line
 require_memory(LEAST_GIGABYTES, "a stage")
+pin_kernels()
 _check_environment()
 
 import typer  # noqa: E402

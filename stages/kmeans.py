@@ -1,33 +1,35 @@
 """Cluster the pool by k-means, fast: most of the work is done on a few principal components.
 
-The seeding (greedy k-means++, Arthur and Vassilvitskii 2007) and most of Lloyd's iterations run on the leading
-principal components, where a distance costs a sixteenth; the centroids then move to the pixels and a few exact
-iterations finish there. Projection preserves the k-means cost up to what the dropped components hold (Cohen et al.
-2015, "Dimensionality reduction for k-means clustering and low rank approximation"), so the exact iterations start near
-an optimum of the full problem. scikit-learn does the projection, the seeding and the exact iterations; faiss the
-others.
+The seeding and Lloyd's first iterations run on the leading principal components, where a distance costs little; the
+next ones on four times as many, which settles what the first could not tell apart; the last on the rows as they are.
+Projection preserves the k-means cost up to what the dropped components hold (Cohen et al. 2015, "Dimensionality
+reduction for k-means clustering and low rank approximation"), so the exact iterations start near an optimum of the full
+problem.
 """
 
 from pathlib import Path
 from typing import Annotated
 
-import faiss
 import joblib
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans, kmeans_plusplus
-from sklearn.decomposition import PCA
+from sklearn.cluster import KMeans
 from tqdm import tqdm
 from typer import Option
 
 from few_labels.artifacts import Clustering, load_embedding, replacing, save_clustering
-from few_labels.images import choose_pca_solver, to_rows
+from few_labels.blocks import run_blocks
+from few_labels.components import fit_components
+from few_labels.images import to_rows
+from few_labels.kmeans import assign, average, iterate, seed_kmeans_plusplus
 from few_labels.parameters import KMeans as KMeansParameters
 from stages import run
 
 ROWS_AT_ONCE = 4096
 # With fewer, a cluster has nobody to spread a label to: a small pool gets fewer clusters than were asked for.
 LEAST_IMAGES_PER_CLUSTER = 4
+# How many times the first components the next iterations run on.
+FINER = 4
 
 
 def main(
@@ -74,7 +76,7 @@ def fit_kmeans(
     n_components : int
         Principal components to start on; at most min(n_samples, n_features) are used.
     n_iter_components, n_iter_pixels : int
-        Lloyd iterations on the components and on ``X``.
+        Lloyd iterations on the components, then as many on four times as many, and those on ``X``.
     seed : int
         Makes the seeding repeatable.
 
@@ -85,63 +87,41 @@ def fit_kmeans(
     """
     with tqdm(total=4, bar_format="{desc:<40} {n}/{total} {elapsed}") as progress:
         progress.set_description("principal components")
-        n_components = min(n_components, *X.shape)
-        # Exact, which a randomised solver would not be.
-        components = PCA(n_components, svd_solver=choose_pca_solver(*X.shape)).fit_transform(X)
+        fine = fit_components(X, min(FINER * n_components, *X.shape)).transform(X)
+        coarse = np.ascontiguousarray(fine[:, :n_components])
         progress.update()
 
         progress.set_description("k-means++ on the components")
-        # scikit-learn would turn float32 into float64 again at every draw; columns in one piece make them faster still.
-        seeding = components.astype(np.float64, order="F")
-        _, chosen = kmeans_plusplus(seeding, n_clusters, random_state=seed)
+        chosen = seed_kmeans_plusplus(coarse, n_clusters, seed)
         progress.update()
 
         progress.set_description("Lloyd's iterations on the components")
-        lloyd = faiss.Kmeans(
-            n_components,
-            n_clusters,
-            niter=n_iter_components,
-            seed=seed,
-            # Every image counts, and few images for a cluster are no reason to warn.
-            max_points_per_centroid=len(X),
-            min_points_per_centroid=1,
-        )
-        lloyd.train(components, init_centroids=components[chosen])
-        _, nearest = lloyd.index.search(components, 1)
+        cluster, _ = assign(coarse, iterate(coarse, coarse[chosen], n_iter_components))
+        cluster, _ = assign(fine, iterate(fine, average(fine, cluster, n_clusters)[0], n_iter_components))
         progress.update()
 
         progress.set_description("Lloyd's iterations on the pixels")
-        kmeans = KMeans(
-            n_clusters,
-            init=cluster_means(X, nearest[:, 0], n_clusters),
-            n_init=1,
-            max_iter=n_iter_pixels,
-            tol=0,
-            random_state=seed,
-        ).fit(X)
+        centroids = iterate(X, average(X, cluster, n_clusters)[0], n_iter_pixels)
+        cluster, _ = assign(X, centroids)
         progress.update()
-    # The start has served: it would only double the size of the model's file.
-    return kmeans.set_params(init="k-means++")
+    kmeans = KMeans(n_clusters, n_init=1, max_iter=max(n_iter_pixels, 1), random_state=seed)
+    kmeans.cluster_centers_, kmeans.labels_ = centroids, cluster
+    kmeans.inertia_ = float(np.square(measure_distances(X, centroids, cluster), dtype=np.float64).sum())
+    kmeans.n_iter_, kmeans.n_features_in_, kmeans._n_threads = n_iter_pixels, X.shape[1], 1
+    return kmeans
 
 
-def cluster_means(X: NDArray[np.float32], cluster: NDArray[np.integer], n_clusters: int) -> NDArray[np.float32]:
-    """Average the rows of each cluster.
+def measure_distances(
+    X: NDArray[np.float32], centroids: NDArray[np.float32], cluster: NDArray[np.integer]
+) -> NDArray[np.float32]:
+    """Give the distance of each sample to the centroid of its cluster, Euclidean, in the units of ``X``."""
+    distance = np.empty(len(X), np.float32)
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features), float32
-    cluster : ndarray of shape (n_samples,)
-    n_clusters : int
+    def measure(rows: slice) -> None:
+        distance[rows] = np.linalg.norm(X[rows] - centroids[cluster[rows]], axis=1)
 
-    Returns
-    -------
-    ndarray of shape (n_clusters, n_features), float32
-        Zeros for an empty cluster, which k-means moves to a far sample.
-    """
-    sums = np.zeros((n_clusters, X.shape[1]), np.float32)
-    np.add.at(sums, cluster, X)
-    sizes = np.maximum(np.bincount(cluster, minlength=n_clusters), 1)
-    return (sums / sizes[:, None]).astype(np.float32)
+    run_blocks(measure, len(X), ROWS_AT_ONCE)
+    return distance
 
 
 def describe(kmeans: KMeans, X: NDArray[np.float32]) -> Clustering:
@@ -159,10 +139,7 @@ def describe(kmeans: KMeans, X: NDArray[np.float32]) -> Clustering:
         Distances are Euclidean, in the units of ``X``.
     """
     cluster = kmeans.labels_.astype(np.int32)
-    distance = np.empty(len(X), np.float32)
-    for start in range(0, len(X), ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
-        distance[rows] = np.linalg.norm(X[rows] - kmeans.cluster_centers_[cluster[rows]], axis=1)
+    distance = measure_distances(X, kmeans.cluster_centers_, cluster)
     nearest_first = np.lexsort((distance, cluster))
     not_empty, first = np.unique(cluster[nearest_first], return_index=True)
     representative = np.full(kmeans.n_clusters, -1, np.int64)

@@ -33,7 +33,7 @@ from few_labels.artifacts import load_classes, load_images, load_labelled, repla
 from few_labels.calibration import fit_temperature
 from few_labels.errors import InputError
 from few_labels.images import to_unit_range
-from few_labels.parameters import Architecture, Precision, Schedule, TrainNN
+from few_labels.parameters import Architecture, Schedule, TrainNN
 from stages import run
 
 MAX_RESTARTS = 3
@@ -86,17 +86,13 @@ def main(
     print(f"{train_nn.architecture} network on {len(labelled.index)} images, {restarts} restarts")
 
 
-def build(
-    architecture: Architecture, precision: Precision, image_shape: tuple[int, ...], n_classes: int
-) -> keras.Sequential:
+def build(architecture: Architecture, image_shape: tuple[int, ...], n_classes: int) -> keras.Sequential:
     """Build an untrained network.
 
     Parameters
     ----------
     architecture : str
         ``compact``, ``large`` or ``published``.
-    precision : str
-        ``bfloat16`` or ``float32``.
     image_shape : tuple of int
         Height, width and channels.
     n_classes : int
@@ -118,18 +114,17 @@ def build(
         )
     # Layers are numbered from one in every network, so that a second one of a process is saved like the first.
     keras.utils.clear_session()
-    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     layers = keras.layers
     stack = {
         # The first layer strides: most of a network's time goes where the images are largest.
         "compact": lambda: [
             layers.Conv2D(32, 4, strides=2, padding="same", activation="relu"),
-            layers.Conv2D(64, 3, padding="same", activation="relu"),
+            layers.Conv2D(48, 3, padding="same", activation="relu"),
             layers.MaxPooling2D(),
             layers.Flatten(),
             layers.Dense(128, activation="relu"),
             layers.Dropout(0.5),
-            layers.Dense(n_classes, activation="softmax", dtype="float32"),
+            layers.Dense(n_classes, activation="softmax"),
         ],
         # Dropout on both sides of the wide layer keeps labels that were spread, some of them wrong, from being learnt.
         "large": lambda: [
@@ -141,7 +136,7 @@ def build(
             layers.Dropout(0.3),
             layers.Dense(256, activation="relu"),
             layers.Dropout(0.3),
-            layers.Dense(n_classes, activation="softmax", dtype="float32"),
+            layers.Dense(n_classes, activation="softmax"),
         ],
         "published": lambda: [
             layers.Conv2D(32, 3, activation="relu"),
@@ -150,7 +145,7 @@ def build(
             layers.Conv2D(1, 1, activation="relu"),
             layers.Flatten(),
             layers.Dense(64, activation="relu"),
-            layers.Dense(n_classes, activation="sigmoid", dtype="float32"),
+            layers.Dense(n_classes, activation="sigmoid"),
         ],
     }[architecture]
     return keras.Sequential([keras.Input(image_shape), *stack()], name=architecture)
@@ -251,7 +246,7 @@ def train(
     steps_per_epoch = -(-len(kept) // batch_size)
     epochs = min(settings.max_epochs, max(1, round(settings.max_steps / steps_per_epoch)))
 
-    network = build(settings.architecture, settings.precision, X.shape[1:], n_classes)
+    network = build(settings.architecture, X.shape[1:], n_classes)
     rate = settings.learning_rate * (batch_size / settings.batch_size) ** 0.5
     network.compile(
         optimizer=keras.optimizers.Adam(schedule_rate(rate, settings.schedule, epochs * steps_per_epoch)),

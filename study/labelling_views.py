@@ -474,7 +474,7 @@ def grade_network(images: Images, labelled: LabelledImages, seed: int, params: d
     from stages import train_nn
 
     # The faster one on most machines.
-    settings = TrainNN(**params["train_nn"] | {"precision": "float32"})
+    settings = TrainNN(**params["train_nn"])
     X = to_unit_range(images.pixels[labelled.index])
     with tempfile.TemporaryDirectory() as scratch:
         network, _ = train_nn.train_until_alive(X, labelled.label, N_CLASSES, settings, seed, Path(scratch))

@@ -50,7 +50,6 @@ BAD: list[tuple[str, Any, list[str]]] = [
     ("propagate.n_steps", 0, ["propagate.n_steps is 0", "greater than or equal to 1"]),
     ("propagate.alpha", 1, ["propagate.alpha is 1", "less than or equal to 0.999"]),
     ("train_logreg.C", 0, ["train_logreg.C is 0", "greater than or equal to"]),
-    ("train_nn.precision", "auto", ["train_nn.precision is 'auto'", "float32", "bfloat16"]),
     ("train_nn.architecture", "huge", ["train_nn.architecture is 'huge'", "compact", "published"]),
     ("train_nn.mixup", -1, ["train_nn.mixup is -1", "greater than or equal to 0"]),
 ]

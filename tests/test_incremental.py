@@ -49,7 +49,6 @@ RERUNS: list[tuple[str, Any, set[str]]] = [
     ("train_logreg.C", 1.0, {"select-labels", "propagate"} | TRAIN_LOGREG),
     ("train_logreg.max_iter", 5, {"select-labels", "propagate"} | TRAIN_LOGREG),
     ("train_nn.architecture", "published", TRAIN_NN),
-    ("train_nn.precision", "bfloat16", TRAIN_NN),
     ("train_nn.batch_size", 8, TRAIN_NN),
     ("train_nn.learning_rate", 0.001, TRAIN_NN),
     ("train_nn.schedule", "constant", TRAIN_NN),

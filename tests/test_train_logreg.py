@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import yaml
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
 from few_labels import logistic_regression
 from few_labels.artifacts import load_labelled
+from few_labels.components import fit_components
 from few_labels.errors import InputError
 from few_labels.images import to_pixel_vectors
 from few_labels.logistic_regression import out_of_fold, score, train
@@ -72,7 +72,7 @@ def test_each_fold_is_judged_by_the_others(
 ) -> None:
     monkeypatch.setattr(logistic_regression, "N_FOLD_COMPONENTS", 6)
     X, y, weight = mixture
-    components = PCA(6, random_state=1).fit_transform(X)
+    components = fit_components(X, 6).transform(X)
     expected = np.zeros((90, 4))
     for shown, held_out in StratifiedKFold(5, shuffle=True, random_state=1).split(components, y):
         model = train(components[shown], y[shown], weight=weight[shown] if weighted else None, C=0.5, max_iter=60)

@@ -25,7 +25,6 @@ from tests.conftest import Clone, read_images, read_labels
 FASHION = (28, 28, 1)
 SETTINGS = TrainNN(
     architecture="compact",
-    precision="float32",
     batch_size=64,
     learning_rate=0.002,
     schedule="cosine",
@@ -61,15 +60,15 @@ def forward_multiplications(network: keras.Sequential) -> int:
 @pytest.mark.parametrize("architecture", get_args(Architecture))
 def test_a_network_has_seven_layers_and_the_large_one_two_more(architecture: Architecture) -> None:
     n_layers = 9 if architecture == "large" else 7
-    assert len(build(architecture, "float32", FASHION, 10).layers) == n_layers
+    assert len(build(architecture, FASHION, 10).layers) == n_layers
 
 
 def test_the_published_network_is_the_published_one() -> None:
-    assert build("published", "float32", FASHION, 10).count_params() == 124_491
+    assert build("published", FASHION, 10).count_params() == 124_491
 
 
 def test_the_compact_network_costs_at_most_an_eighth() -> None:
-    compact, published = (forward_multiplications(build(a, "float32", FASHION, 10)) for a in ("compact", "published"))
+    compact, published = (forward_multiplications(build(a, FASHION, 10)) for a in ("compact", "published"))
     assert 8 * compact <= published
 
 
@@ -150,7 +149,7 @@ def test_a_collapse_starts_again_from_another_seed(
 
 def test_a_folder_sorted_by_class_does_not_look_collapsed(images: np.ndarray, labels: np.ndarray) -> None:
     """The first thousand images are of one class, and the network is right about all of them."""
-    network = build("compact", "float32", FASHION, 2)
+    network = build("compact", FASHION, 2)
     last = network.layers[-1]
     last.set_weights([np.zeros_like(weights) for weights in last.get_weights()])
     bright = np.concatenate([np.zeros((1500, *FASHION)), np.ones((500, *FASHION))]).astype(np.float32)
@@ -165,7 +164,7 @@ def test_a_folder_sorted_by_class_does_not_look_collapsed(images: np.ndarray, la
 def test_any_shape_and_number_of_classes(
     architecture: Architecture, shape: tuple[int, int, int], n_classes: int
 ) -> None:
-    network = build(architecture, "float32", shape, n_classes)
+    network = build(architecture, shape, n_classes)
     assert network.predict(np.zeros((2, *shape), np.float32), verbose=0).shape == (2, n_classes)
 
 

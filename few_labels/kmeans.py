@@ -1,0 +1,157 @@
+"""K-means by Lloyd's algorithm, over blocks of rows: assignment by one matrix product a block, exact means after it.
+
+Seeding is greedy k-means++ (Arthur and Vassilvitskii 2007, "k-means++: the advantages of careful seeding").
+"""
+
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from few_labels.blocks import map_blocks, run_blocks
+
+# So few that a block's products with two thousand centroids stay in a core's cache.
+ROWS_AT_ONCE = 256
+CLUSTERS_AT_ONCE = 64
+SEEDING_ROWS_AT_ONCE = 30_000
+
+
+def seed_kmeans_plusplus(X: NDArray[np.float32], n_clusters: int, seed: int) -> NDArray[np.int64]:
+    """Choose rows to start from: each is the best of a few that are drawn in proportion to what they would save.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features), float32
+    n_clusters : int
+        1 to n_samples.
+    seed : int
+
+    Returns
+    -------
+    ndarray of shape (n_clusters,), int64
+        Positions in ``X``; one can stand twice where fewer rows differ.
+    """
+    rng = np.random.default_rng(seed)
+    n_samples = len(X)
+    n_trials = 2 + int(np.log(n_clusters))
+    squared_norm = np.square(X).sum(axis=1)
+    # One product gives squared distances: the norms of both sides are two more features.
+    features = np.vstack([X.T, np.ones(n_samples, np.float32), squared_norm])
+    chosen = np.empty(n_clusters, np.int64)
+    chosen[0] = rng.integers(n_samples)
+    closest = np.full(n_samples, np.inf, np.float32)
+    to_row = np.empty((n_trials, n_samples), np.float32)
+    cumulated = np.empty(n_samples)
+
+    def measure(candidates: NDArray[np.float32], rows: slice) -> NDArray[np.float32]:
+        squared = to_row[: len(candidates), rows]
+        np.matmul(candidates, features[:, rows], out=squared)
+        np.minimum(squared, closest[rows], out=squared)
+        return squared.sum(axis=1)
+
+    for i in range(n_clusters):
+        drawn = chosen[:1]
+        if i:
+            np.cumsum(closest, dtype=np.float64, out=cumulated)
+            drawn = np.searchsorted(cumulated, rng.random(n_trials) * cumulated[-1], side="right")
+            drawn = np.minimum(drawn, n_samples - 1)
+        candidates = np.column_stack([-2 * X[drawn], squared_norm[drawn], np.ones(len(drawn), np.float32)])
+        left = map_blocks(partial(measure, candidates), n_samples, SEEDING_ROWS_AT_ONCE)
+        best = int(np.sum(list(left), axis=0, dtype=np.float64).argmin())
+        chosen[i] = drawn[best]
+        np.maximum(to_row[best], 0, out=closest)
+    return chosen
+
+
+def assign(X: NDArray[np.float32], centroids: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Give each row its nearest centroid, and how near it is.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features), float32
+    centroids : ndarray of shape (n_clusters, n_features), float32
+
+    Returns
+    -------
+    cluster : ndarray of shape (n_samples,), int32
+        The first of those that are equally near.
+    closeness : ndarray of shape (n_samples,), float32
+        ``x @ c - |c|^2 / 2`` for the nearest centroid c: half of what the squared distance is below ``|x|^2``.
+    """
+    columns = np.ascontiguousarray(centroids.T)
+    half = np.square(centroids).sum(axis=1) / 2
+    cluster = np.empty(len(X), np.int32)
+    closeness = np.empty(len(X), np.float32)
+
+    def assign_some(rows: slice) -> None:
+        products = X[rows] @ columns
+        products -= half
+        nearest = products.argmax(axis=1)
+        cluster[rows] = nearest
+        closeness[rows] = products[np.arange(len(nearest)), nearest]
+
+    run_blocks(assign_some, len(X), ROWS_AT_ONCE)
+    return cluster, closeness
+
+
+def average(
+    X: NDArray[np.float32], cluster: NDArray[np.integer], n_clusters: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Average the rows of each cluster.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features), float32
+    cluster : ndarray of shape (n_samples,), integer
+    n_clusters : int
+
+    Returns
+    -------
+    means : ndarray of shape (n_clusters, n_features), float32
+        Zeros for an empty cluster.
+    sizes : ndarray of shape (n_clusters,), int64
+    """
+    by_cluster = np.argsort(cluster, kind="stable")
+    sizes = np.bincount(cluster, minlength=n_clusters)
+    ends = np.cumsum(sizes)
+    starts = ends - sizes
+    means = np.zeros((n_clusters, X.shape[1]), np.float32)
+    filled = np.flatnonzero(sizes)
+
+    def average_some(some: slice) -> None:
+        ids = filled[some]
+        rows = X[by_cluster[starts[ids[0]] : ends[ids[-1]]]]
+        means[ids] = np.add.reduceat(rows, starts[ids] - starts[ids[0]], axis=0) / sizes[ids, None].astype(np.float32)
+
+    run_blocks(average_some, len(filled), CLUSTERS_AT_ONCE)
+    return means, sizes
+
+
+def iterate(X: NDArray[np.float32], centroids: NDArray[np.float32], n_iter: int) -> NDArray[np.float32]:
+    """Run Lloyd's iterations: assign each row to its nearest centroid, move each centroid to the mean of its rows.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features), float32
+    centroids : ndarray of shape (n_clusters, n_features), float32
+        At most as many as samples.
+    n_iter : int
+        0 or more; fewer are run where nothing moves any more.
+
+    Returns
+    -------
+    ndarray of shape (n_clusters, n_features), float32
+        The centroid of an empty cluster has moved to the row that was farthest from its own, as in scikit-learn.
+    """
+    before = None
+    for _ in range(n_iter):
+        cluster, closeness = assign(X, centroids)
+        if before is not None and np.array_equal(cluster, before):
+            break
+        before = cluster
+        centroids, sizes = average(X, cluster, len(centroids))
+        empty = np.flatnonzero(sizes == 0)
+        if len(empty):
+            distance = np.square(X).sum(axis=1) - 2 * closeness
+            centroids[empty] = X[np.argsort(-distance, kind="stable")[: len(empty)]]
+    return centroids
