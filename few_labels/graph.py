@@ -12,6 +12,33 @@ ROWS_AT_ONCE = 4096
 TINY = np.finfo(np.float32).tiny
 
 
+def find_nearest(X: NDArray[np.float32], n_nearest: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Find the rows that are nearest to each row, by comparing all with all.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features), float32
+    n_nearest : int
+        1 to n_samples. A row counts among its own.
+
+    Returns
+    -------
+    squared : ndarray of shape (n_samples, n_nearest), float32
+        Squared distances, the nearest first; by rounding one can be below 0.
+    nearest : ndarray of shape (n_samples, n_nearest), int64
+    """
+    index = faiss.IndexFlatL2(X.shape[1])
+    index.add(X)
+    squared = np.empty((len(X), n_nearest), np.float32)
+    nearest = np.empty((len(X), n_nearest), np.int64)
+
+    def search(rows: slice) -> None:
+        squared[rows], nearest[rows] = index.search(X[rows], n_nearest)
+
+    run_blocks(search, len(X), ROWS_AT_ONCE)
+    return squared, nearest
+
+
 def join_neighbours(X: NDArray[np.float32], n_neighbours: int) -> sparse.csr_array:
     """Join each image with its nearest neighbours, the more strongly the nearer they are.
 
@@ -28,15 +55,7 @@ def join_neighbours(X: NDArray[np.float32], n_neighbours: int) -> sparse.csr_arr
         distance of an image to its last neighbour (Zelnik-Manor and Perona 2004, "Self-tuning spectral clustering").
     """
     n_neighbours = min(n_neighbours, len(X) - 1)
-    index = faiss.IndexFlatL2(X.shape[1])
-    index.add(X)
-    squared = np.empty((len(X), n_neighbours + 1), np.float32)
-    neighbour = np.empty((len(X), n_neighbours + 1), np.int64)
-
-    def search(rows: slice) -> None:
-        squared[rows], neighbour[rows] = index.search(X[rows], n_neighbours + 1)
-
-    run_blocks(search, len(X), ROWS_AT_ONCE)
+    squared, neighbour = find_nearest(X, n_neighbours + 1)
     # The nearest is the image itself, or one that looks the same: an image that is not among its own neighbours has as
     # many equals as it has neighbours, and loses the last of them.
     other = neighbour != np.arange(len(X))[:, None]

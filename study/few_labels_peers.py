@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Annotated
 
 import dvc.api
-import faiss
 import graphlearning
 import numpy as np
 import pandas as pd
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from typer import Option
 
 from few_labels.artifacts import replacing
+from few_labels.graph import find_nearest
 from stages import run
 from study.few_labels import PROJECT, RECIPE, RESULTS, SEEDS, experiment
 from tools.recipes import at_budget, read_recipe
@@ -96,9 +96,7 @@ def find_neighbours(X: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[
 
     Its own search is approximate, and needs a package that has to be compiled.
     """
-    index = faiss.IndexFlatL2(X.shape[1])
-    index.add(X)
-    squared, neighbour = index.search(X, N_NEIGHBOURS + 1)
+    squared, neighbour = find_nearest(X, N_NEIGHBOURS + 1)
     return neighbour, np.sqrt(np.maximum(squared, 0))
 
 

@@ -473,7 +473,6 @@ def grade_network(images: Images, labelled: LabelledImages, seed: int, params: d
     from few_labels.parameters import TrainNN
     from stages import train_nn
 
-    # The faster one on most machines.
     settings = TrainNN(**params["train_nn"])
     X = to_unit_range(images.pixels[labelled.index])
     with tempfile.TemporaryDirectory() as scratch:

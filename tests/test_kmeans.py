@@ -9,6 +9,7 @@ from sklearn.cluster import KMeans
 
 from few_labels.artifacts import Clustering
 from few_labels.images import to_pixel_vectors
+from few_labels.kmeans import average, iterate, seed_kmeans_plusplus
 from stages.kmeans import describe, fit_kmeans, limit_clusters
 from tests.conftest import Clone, read_images
 
@@ -84,3 +85,30 @@ def test_the_file_serves_a_scikit_learn_user(small_run: Clone) -> None:
     model = joblib.load(small_run.path / "models" / "kmeans.joblib")
     images = np.load(small_run.path / "data" / "test_images.npy")
     assert model.transform(to_pixel_vectors(images)).shape == (len(images), 50)
+
+
+def test_the_seeding_prefers_rows_that_are_far_from_those_chosen() -> None:
+    centres = np.array([[0, 0], [100, 0], [0, 100], [100, 100]], np.float32)
+    X = np.repeat(centres, 50, axis=0) + np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
+    for seed in range(5):
+        assert sorted(seed_kmeans_plusplus(X, 4, seed) // 50) == [0, 1, 2, 3]
+
+
+def test_rows_that_are_all_alike_can_be_seeded() -> None:
+    assert seed_kmeans_plusplus(np.ones((6, 3), np.float32), 4, 0).shape == (4,)
+
+
+def test_an_empty_cluster_moves_to_the_farthest_row() -> None:
+    X = np.array([[0, 0], [1, 0], [0, 1], [30, 30]], np.float32)
+    moved = iterate(X, np.array([[0, 0], [-500, -500]], np.float32), 1)
+    np.testing.assert_array_equal(moved[1], X[3])
+
+
+def test_a_cluster_is_averaged_over_its_rows() -> None:
+    X = np.random.default_rng(0).random((300, 5), np.float32)
+    cluster = np.random.default_rng(1).integers(0, 90, 300)
+    means, sizes = average(X, cluster, 100)
+    for each in range(100):
+        expected = X[cluster == each].mean(axis=0) if sizes[each] else np.zeros(5)
+        np.testing.assert_allclose(means[each], expected, rtol=1e-5, atol=1e-7)
+    assert sizes.tolist() == np.bincount(cluster, minlength=100).tolist()

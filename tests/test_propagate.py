@@ -226,3 +226,12 @@ def test_spread_labels_weigh_their_scores_or_all_alike(recipe_run: Clone, tmp_pa
 
     alike = pd.read_csv(clone.path / "data" / "training_set.csv", index_col="index")
     pd.testing.assert_frame_equal(alike, by_score.drop(columns="weight"))
+
+
+def test_blocks_join_the_neighbours_of_one_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    X = np.random.default_rng(0).random((500, 20), np.float32)
+    whole = join_neighbours(X, 5)
+    monkeypatch.setattr("few_labels.graph.ROWS_AT_ONCE", 90)
+    parts = join_neighbours(X, 5)
+    np.testing.assert_array_equal(whole.indices, parts.indices)
+    np.testing.assert_allclose(whole.data, parts.data, rtol=1e-4)
