@@ -101,7 +101,7 @@ pr-report: .venv/installed
 # What some tests need that pip cannot bring, each as a command and the package of Debian's that has it. Where it cannot
 # be installed, those tests are skipped.
 TEST_PACKAGES := sshd:openssh-server chromium:chromium chromedriver:chromium-driver
-test: .venv/installed
+test: .venv/tested
 	@as_root="env DEBIAN_FRONTEND=noninteractive"; [ $$(id -u) = 0 ] || as_root="sudo -n $$as_root"; \
 	for each in $(TEST_PACKAGES); do \
 		tool=$${each%:*} package=$${each#*:}; \
@@ -135,6 +135,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 
 	--no-emit-index-url
 lock: .venv/installed
 	$(COMPILE) requirements.in --output-file requirements.txt
+	$(COMPILE) --constraint requirements.txt requirements-test.in --output-file requirements-test.txt
 	echo pip-audit | $(COMPILE) --no-annotate - --output-file .github/pip-audit.txt
 
 .venv/installed: requirements.txt
@@ -143,4 +144,10 @@ lock: .venv/installed
 	@echo "installing requirements.txt into .venv, which takes a few minutes the first time"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.txt
+	@touch $@
+
+# What only tests import: a run of the pipeline does without, and so does make lint.
+.venv/tested: requirements-test.txt .venv/installed
+	@echo "installing requirements-test.txt into .venv"
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-test.txt
 	@touch $@

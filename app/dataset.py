@@ -10,7 +10,7 @@ import yaml
 from numpy.typing import NDArray
 
 from few_labels.artifacts import load_classes, load_clustering, load_embedding, load_images, load_names
-from few_labels.errors import InputError
+from few_labels.errors import InputError, quote
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def load_dataset(data: Path) -> Dataset:
         for image, guess, sureness in queries.to_numpy(dtype=object).tolist()
     ]
     if absent := [query.image for query in asked if query.image not in row_of]:
-        raise InputError(f"{data / 'queries.csv'}: {len(absent)} images are not there, the first is {absent[0]!r}")
+        raise InputError(f"{data / 'queries.csv'}: {len(absent)} images are not there, the first is {quote(absent[0])}")
     suspects = data / "suspects.csv"
     contradicted = _read(suspects, ["image", "label", "suggested", "doubt"]) if suspects.exists() else pd.DataFrame()
     return Dataset(

@@ -35,6 +35,7 @@ DECISION = "decision"
 NOT_HELD = "-"
 CANNOT_TELL = ""
 LONGEST_TEXT = 200
+MOST_WARNINGS = 10
 # More than any name of a file; from 128 KiB on the csv module would not read a field again.
 LONGEST_IMAGE_NAME = 65_536
 LARGEST_ROUND = 999_999_999
@@ -214,7 +215,8 @@ def read_ledger(path: Path) -> tuple[Answers, list[str]]:
     -------
     Answers
     list of str
-        A warning for each line that is not used: where, what was seen, what is allowed.
+        A warning for each of the first ten lines that are not used, where, what was seen, what is allowed; and how many
+        more there are.
 
     Raises
     ------
@@ -230,6 +232,9 @@ def read_history(path: Path) -> tuple[History, list[str]]:
     lines, _, warnings = read_lines(path)
     history = History()
     history.add(lines)
+    # A file spoilt as a whole, as by a merge or a spreadsheet, is told by its first lines.
+    if n_more := len(warnings[MOST_WARNINGS:]):
+        warnings[MOST_WARNINGS:] = [f"{path}: how many more lines are not used: {n_more}"]
     return history, warnings
 
 

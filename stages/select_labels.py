@@ -4,6 +4,7 @@ Of the known labels only the rows that were asked for are read. What a person an
 it counts, whatever the settings were when it was asked for.
 """
 
+import json
 import sys
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,7 +34,7 @@ from few_labels.artifacts import (
 )
 from few_labels.errors import InputError
 from few_labels.images import to_rows
-from few_labels.ledger import Resolved, read_ledger, resolve
+from few_labels.ledger import Resolved, read_history, resolve
 from few_labels.parameters import SelectLabels, TrainLogreg
 from few_labels.query import Pool, Strategy, draw_audit, plan_rounds, query
 from few_labels.sheets import shorten, tile
@@ -49,7 +50,7 @@ QUERY_COLUMNS = ["image", "cluster", "guess", "sureness", "audit"]
 
 @dataclass(frozen=True)
 class Answered:
-    """What is known by now, and what to ask next.
+    """What is known by now, what it took, and what to ask next.
 
     Attributes
     ----------
@@ -60,12 +61,19 @@ class Answered:
         To grade by, and never to learn from.
     next_rows : ndarray of shape (n_queries,), int64
         Rows of the pool in order of use.
+    n_decisions : int
+        One may have labelled many images. All that people took count, also what was taken back later; of a data set's
+        known labels each is one.
+    n_cannot_tell : int
+        Images about which a person was asked and could not tell.
     """
 
     class_names: list[str]
     bought: LabelledImages
     audited: LabelledImages
     next_rows: NDArray[np.int64]
+    n_decisions: int
+    n_cannot_tell: int
 
 
 def main(
@@ -86,6 +94,7 @@ def main(
     audit_images: Annotated[Path | None, Option(help="what nothing may be trained on")] = None,
     audit_labels: Annotated[Path | None, Option(help="the labels of audit images that are known by now")] = None,
     contact_sheet: Annotated[Path | None, Option(help="a picture of the bought images, where one is wanted")] = None,
+    metrics: Annotated[Path | None, Option(help="how many labels there are, and how many decisions they took")] = None,
 ) -> None:
     pictures = load_images(images)
     n_images = len(pictures)
@@ -101,8 +110,9 @@ def main(
         true_labels = load_labels(labels, n_images)
         answered = ask_data_set(pool, strategy, true_labels, known.class_names, n_labels, select_labels.n_rounds, audit)
     else:
-        answers = read_answers(ledgers / f"{download__dataset}.csv" if ledgers else None, known, name)
-        answered = ask_person(pool, strategy, answers, n_labels, select_labels.n_queries, audit)
+        ledger = ledgers / f"{download__dataset}.csv" if ledgers else None
+        answers, n_decisions = read_answers(ledger, known, name)
+        answered = ask_person(pool, strategy, answers, n_decisions, n_labels, select_labels.n_queries, audit)
     asked_next = list_queries(pool, name, answered.class_names, answered.bought, answered.next_rows, audit)
 
     named = (name, answered.class_names) if names else ()
@@ -122,6 +132,9 @@ def main(
         with replacing(contact_sheet) as temporary:
             sheet = draw_contact_sheet(pictures[answered.bought.index], answered.bought.label, answered.class_names)
             sheet.savefig(temporary, metadata={"Software": None})
+    if metrics:
+        with replacing(metrics) as temporary:
+            temporary.write_text(json.dumps(count_labelling(answered), indent=2) + "\n")
     print(
         f"{len(answered.bought.index)} labels bought, strategy {strategy}; {len(answered.audited.index)} more for the "
         f"audit, {len(answered.next_rows)} images to ask about next"
@@ -133,15 +146,15 @@ def read_rows(embedding: Path, n_images: int) -> NDArray[np.float32]:
     return to_rows(load_embedding(embedding, n_images))
 
 
-def read_answers(ledger: Path | None, known: Classes, names: list[str]) -> Resolved:
-    """Read what people answered, and say of each line that cannot be used why."""
+def read_answers(ledger: Path | None, known: Classes, names: list[str]) -> tuple[Resolved, int]:
+    """Read what people answered and how many decisions that took, and say of each line that cannot be used why."""
     if ledger is None:
         raise InputError("oracle person answers in a ledger, and none was given")
-    answers, warnings = read_ledger(ledger)
-    resolved, more_warnings = resolve(answers, known.class_names, names)
+    history, warnings = read_history(ledger)
+    resolved, more_warnings = resolve(history.answers(), known.class_names, names)
     for warning in warnings + more_warnings:
         print(f"select-labels: {warning}", file=sys.stderr)
-    return resolved
+    return resolved, history.n_decisions
 
 
 def choose_n_audit(n_audit: int | Literal["auto"], known: Classes, n_images: int) -> int:
@@ -182,11 +195,19 @@ def ask_data_set(
 ) -> Answered:
     """Let the known labels answer, all at once; nothing is left to ask."""
     bought = buy_known(pool, strategy, labels, len(class_names), n_labels, n_rounds, audit)
-    return Answered(class_names, bought, label_rows(audit, labels[audit], len(class_names)), np.empty(0, np.int64))
+    audited = label_rows(audit, labels[audit], len(class_names))
+    n_decisions = len(bought.index) + len(audited.index)
+    return Answered(class_names, bought, audited, np.empty(0, np.int64), n_decisions, n_cannot_tell=0)
 
 
 def ask_person(
-    pool: Pool, strategy: Strategy, answers: Resolved, n_labels: int, n_queries: int, audit: NDArray[np.int64]
+    pool: Pool,
+    strategy: Strategy,
+    answers: Resolved,
+    n_decisions: int,
+    n_labels: int,
+    n_queries: int,
+    audit: NDArray[np.int64],
 ) -> Answered:
     """Take what people answered so far, and choose what to ask them next.
 
@@ -196,6 +217,8 @@ def ask_person(
     strategy : Strategy
     answers : Resolved
         All of them count, whatever the settings were when they were asked for.
+    n_decisions : int
+        That led to them.
     n_labels : int
         The budget: no more is asked for.
     n_queries : int
@@ -212,7 +235,31 @@ def ask_person(
     n_wanted = max(0, min(n_queries, n_labels - len(bought.index)))
     to_train = query(strategy, pool, bought, np.union1d(answers.row, audit), n_wanted)
     to_audit = audit[~np.isin(audit, answers.row)]
-    return Answered(answers.class_names, bought, audited, interleave(to_train, to_audit)[:n_queries])
+    next_rows = interleave(to_train, to_audit)[:n_queries]
+    n_cannot_tell = int(np.count_nonzero(answers.label == UNKNOWN))
+    return Answered(answers.class_names, bought, audited, next_rows, n_decisions, n_cannot_tell)
+
+
+def count_labelling(answered: Answered) -> dict[str, dict[str, int]]:
+    """Count what is known, and what it took.
+
+    Parameters
+    ----------
+    answered : Answered
+
+    Returns
+    -------
+    dict
+        ``labelling``: how many images have ``labels``, to learn from or to grade by; how many ``decisions`` were taken,
+        also those about images that are gone; and about how many images people ``cannot_tell``.
+    """
+    return {
+        "labelling": {
+            "labels": len(answered.bought.index) + len(answered.audited.index),
+            "decisions": answered.n_decisions,
+            "cannot_tell": answered.n_cannot_tell,
+        }
+    }
 
 
 def buy_known(

@@ -262,6 +262,17 @@ def test_of_a_long_line_the_beginning_is_shown(ledger: Path) -> None:
     assert long.startswith("'yyy")
 
 
+@pytest.mark.parametrize("n_more", [0, 1, 5000])
+def test_of_many_broken_lines_the_first_are_shown_and_the_others_counted(ledger: Path, n_more: int) -> None:
+    write(ledger, HEADER + "broken\n" * (10 + n_more) + "b.png,cat,ann,1\n")
+    answers, warnings = read_ledger(ledger)
+    assert answers.image == ["b.png"]
+    assert [f"{ledger}, line {number} is not used" in warnings[number - 2] for number in range(2, 12)] == [True] * 10
+    assert warnings[10:] == ([f"{ledger}: how many more lines are not used: {n_more}"] if n_more else [])
+    # Who counts them, as the page does, reads all.
+    assert len(read_lines(ledger)[2]) == 10 + n_more
+
+
 APPEND_MANY = """
 import sys
 from pathlib import Path

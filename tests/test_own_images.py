@@ -5,6 +5,7 @@ Where no edge of the graph is in question, the stages' command lines run in this
 
 import hashlib
 import importlib
+import json
 import shlex
 import sys
 from collections.abc import Iterable
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from few_labels.errors import InputError
-from few_labels.ledger import append_answer
+from few_labels.ledger import Line, append_answer, append_lines, new_decision
 from few_labels.sheets import LONGEST_CAPTION, shorten
 from stages import run
 from stages.download import check_limit
@@ -56,6 +57,10 @@ def read(clone: Clone, table: str) -> pd.DataFrame:
 def answer(clone: Clone, images: Iterable[str], truth: dict[str, str], round: int = 1) -> None:
     for image in images:
         append_answer(clone.path / "labels/own.csv", image=image, label=truth[image], annotator="A", round=round)
+
+
+def count_labelling(clone: Clone) -> dict[str, int]:
+    return json.loads((clone.path / "metrics/labelling.json").read_text())["labelling"]
 
 
 def said_by(stage: str, output: str) -> list[str]:
@@ -116,11 +121,45 @@ def test_folders_of_classes_need_no_person(tmp_path: Path) -> None:
     assert metrics["nn"]["accuracy"] > 0.8
     # Who has a test set pays for no audit.
     assert metrics["audit"]["n"] == 0
+    # Each known label is a decision of its own.
+    assert count_labelling(clone) == {"labels": 150, "decisions": 150, "cannot_tell": 0}
     assert clone.sh("dvc metrics show").count("data/own") == 0
 
     bought, answers = read(clone, "bought_labels.csv"), read(clone, "pool_labels.csv")
     assert (bought["class"].astype(str) == bought["image"].map(truth)).all()
     assert (answers["label"].astype(str) == answers["image"].map(truth)).mean() > 0.8
+
+
+def test_many_labels_of_one_decision_are_counted_as_labels_and_as_one_decision(tmp_path: Path) -> None:
+    clone = start(tmp_path / "clone", SMALL | PERSON | {"select_labels.n_audit": 20})
+    images = list(write_folder(clone.path / "data/own", "train", *digits(slice(100)), flat=True))
+    clone.dvc("repro", "select-labels")
+    assert count_labelling(clone) == {"labels": 0, "decisions": 0, "cannot_tell": 0}
+    clone.git("add", "--all")
+    clone.git("commit", "--quiet", "--message", "Nobody has answered")
+
+    grid, taken_back = new_decision(), new_decision()
+    lines = [
+        *(Line(image, "round", "A", 1, grid) for image in images[:30]),
+        Line(images[30], "", "A", 1, f"-{grid}"),  # taken out of the grid before it was decided
+        Line(images[31], "straight", "A", 1),
+        Line(images[32], "", "A", 1),
+        *(Line(image, "straight", "A", 1, taken_back) for image in images[33:40]),
+        *(Line(image, "", "A", 1, f"-{taken_back}") for image in images[33:40]),
+        Line("train/gone.png", "round", "A", 1),
+    ]
+    append_lines(clone.path / "labels/own.csv", lines)
+    clone.dvc("repro", "select-labels")
+
+    assert count_labelling(clone) == {"labels": 31, "decisions": 6, "cannot_tell": 1}
+    # Audit images have labels too.
+    assert 0 < len(read(clone, "audit_labels.csv")) == 31 - len(read(clone, "bought_labels.csv"))
+    changes = json.loads(clone.dvc("metrics", "diff", "--json"))["metrics/labelling.json"]
+    assert {name: change["diff"] for name, change in changes.items()} == {
+        "labelling.labels": 31,
+        "labelling.decisions": 6,
+        "labelling.cannot_tell": 1,
+    }
 
 
 def test_a_person_labels_a_flat_folder(tmp_path: Path) -> None:

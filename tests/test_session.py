@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from app import session
-from app.dataset import Dataset, Query, Suspect, nearest_of_cluster
+from app.dataset import Dataset, Query, Suspect, load_dataset, nearest_of_cluster
 from app.label import find_annotator
 from app.pictures import Pictures
 from app.standing import (
@@ -24,7 +24,9 @@ from app.standing import (
     to_json,
     trace_curve,
 )
+from few_labels.artifacts import Clustering, save_array, save_clustering, save_names
 from few_labels.calibration import wilson_interval
+from few_labels.errors import InputError
 from few_labels.ledger import History, Line
 
 NAMES = [f"{i}.png" for i in range(8)]
@@ -62,6 +64,17 @@ def test_classes_keep_their_keys_as_more_are_added_and_taken_back() -> None:
     told.add([Line("5.png", "ant", "Ann", 2)])
     assert session.list_classes(["dog", "cat"], told) == ["dog", "cat", "yak", "emu", "ant"]
     assert session.count_labels(["dog", "cat", "yak", "ant"], told) == {"dog": 0, "cat": 1, "yak": 0, "ant": 1}
+
+
+def test_a_query_about_an_image_that_is_not_there_is_one_short_line(tmp_path: Path) -> None:
+    save_array(tmp_path / "train_images.npy", np.zeros((8, 4, 4, 1), np.uint8))
+    save_names(tmp_path / "train_names.csv", NAMES)
+    clustering = Clustering(np.zeros(8, np.int32), np.zeros(8, np.float32), np.zeros(1, np.int64))
+    save_clustering(tmp_path / "clustering.npz", clustering)
+    (tmp_path / "queries.csv").write_text(f"image,guess,sureness\n{'long' * 10_000},,\n")
+    with pytest.raises(InputError, match="1 images are not there, the first is 'longlong") as error:
+        load_dataset(tmp_path)
+    assert len(str(error.value)) < 250 + len(str(tmp_path))
 
 
 def test_each_key_is_one_class_and_x_is_none() -> None:

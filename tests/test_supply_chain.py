@@ -14,7 +14,8 @@ import yaml
 
 from tests.conftest import PROJECT
 
-LOCKS = ["requirements.txt", ".github/pip-audit.txt"]
+INSTALLED = ["requirements.txt", "requirements-test.txt"]
+LOCKS = [*INSTALLED, ".github/pip-audit.txt"]
 WORKFLOWS = sorted((PROJECT / ".github/workflows").glob("*.yaml"))
 AUDIT = yaml.safe_load((PROJECT / ".github/workflows/audit.yaml").read_text())
 
@@ -32,31 +33,55 @@ def test_every_package_has_one_version_and_its_hashes_and_no_address(lock: str) 
     assert "://" not in (PROJECT / lock).read_text()
 
 
-def test_every_direct_dependency_is_pinned() -> None:
-    direct = re.findall(r"^([\w.-]+)", (PROJECT / "requirements.in").read_text().replace(".", "-"), re.MULTILINE)
-    pinned = {package.partition("==")[0] for package in packages("requirements.txt")}
+@pytest.mark.parametrize("lock", INSTALLED)
+def test_every_direct_dependency_is_pinned(lock: str) -> None:
+    listed = (PROJECT / lock).with_suffix(".in").read_text()
+    direct = re.findall(r"^([\w.-]+)", listed.replace(".", "-"), re.MULTILINE)
+    pinned = {package.partition("==")[0] for package in packages(lock)}
+    assert direct
     assert [name for name in direct if name not in pinned] == []
 
 
+def test_what_the_tests_bring_changes_nothing_that_the_pipeline_runs_on() -> None:
+    pipeline, tests = (
+        {tuple(package.partition(" --hash")[0].partition(" ; ")[0].split("==")) for package in packages(lock)}
+        for lock in INSTALLED
+    )
+    names = {name for name, _ in pipeline}
+    assert {(name, version) for name, version in tests if name in names} <= pipeline
+
+
+def test_only_make_test_brings_what_only_tests_need(tmp_path: Path) -> None:
+    for file in ("Makefile", "params.yaml", *INSTALLED):
+        shutil.copy(PROJECT / file, tmp_path)
+    for target, files in {"test": INSTALLED, "lint": INSTALLED[:1], "repro": INSTALLED[:1]}.items():
+        command = ["make", "--dry-run", target]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert re.findall(r"--require-hashes --requirement (\S+)", done.stdout) == files
+
+
+@pytest.mark.parametrize("lock", INSTALLED)
 @pytest.mark.parametrize(
     ("entry", "said"),
     [("nothing==1.0", "Hashes are required"), (f"nothing==1.0 --hash=sha256:{'0' * 64}", "DO NOT MATCH THE HASHES")],
     ids=["bare", "swapped"],
 )
-def test_what_does_not_have_its_hash_is_not_installed(tmp_path: Path, entry: str, said: str) -> None:
+def test_what_does_not_have_its_hash_is_not_installed(tmp_path: Path, lock: str, entry: str, said: str) -> None:
     with zipfile.ZipFile(tmp_path / "nothing-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("nothing-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: nothing\nVersion: 1.0\n")
         wheel.writestr("nothing-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr("nothing-1.0.dist-info/RECORD", "")
     for file in ("Makefile", "params.yaml"):
         shutil.copy(PROJECT / file, tmp_path)
-    (tmp_path / "requirements.txt").write_text(f"{entry}\n")
+    for file in INSTALLED:
+        (tmp_path / file).write_text(f"{entry}\n" if file == lock else "")
     environment = os.environ | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}
-    command = ["make", f"PYTHON={sys.executable}", ".venv/installed"]
+    stamp = {"requirements.txt": ".venv/installed", "requirements-test.txt": ".venv/tested"}[lock]
+    command = ["make", f"PYTHON={sys.executable}", stamp]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert said in done.stderr
-    assert not (tmp_path / ".venv/installed").exists()
+    assert not (tmp_path / stamp).exists()
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda file: file.stem)
@@ -88,4 +113,4 @@ def test_the_audit_reads_what_is_installed_when_it_changes_and_every_week() -> N
     commands = [step["run"] for step in AUDIT["jobs"]["audit"]["steps"] if "run" in step]
     assert "--require-hashes" in commands[0]
     assert commands[1].startswith("pip-audit --strict --require-hashes ")
-    assert commands[1].endswith(" --requirement requirements.txt")
+    assert commands[1].endswith("".join(f" --requirement {lock}" for lock in INSTALLED))
