@@ -180,11 +180,17 @@ def clone_project(path: Path) -> Clone:
     return clone
 
 
+# Each of their tests starts stages, a browser or an installer, which takes seconds.
+SLOW_MODULES = {"test_imports", "test_kernels", "test_own_images", "test_page", "test_supply_chain"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that read the real data set; ``pytest -m 'not data_set'`` runs the others."""
+    """Mark the tests that read the real data set, and the slow ones; ``make test-quick`` runs the others."""
     for item in items:
         if "idx_folder" in getattr(item, "fixturenames", ()):
             item.add_marker("data_set")
+        if Path(item.location[0]).stem in SLOW_MODULES:
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
