@@ -127,7 +127,7 @@ def draw_clusters(
         for column in np.flatnonzero(wrong):
             corner = column * width, row * height
             axes.add_patch(Rectangle(corner, width - 1, height - 1, fill=False, edgecolor="tab:red", linewidth=2.5))
-    axes.set_yticks([height * (row + 0.5) for row in range(len(rows))], captions, fontsize=9)
+    axes.set_yticks([height * (row + 0.5) for row in range(len(rows))], captions, fontsize=9, parse_math=False)
     last_within = np.floor(percentile / 100 * (SHOWN_PER_CLUSTER - 1))
     axes.axvline((last_within + 1) * width - 0.5, color="tab:blue", linewidth=3)
     axes.set_xticks([width / 2, (last_within + 1) * width - 0.5], ["bought", f"nearest {percentile:g} %"], fontsize=9)
