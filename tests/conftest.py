@@ -180,8 +180,23 @@ def clone_project(path: Path) -> Clone:
     return clone
 
 
-# Each of their tests starts stages, a browser or an installer, which takes seconds.
-SLOW_MODULES = {"test_imports", "test_kernels", "test_own_images", "test_page", "test_supply_chain"}
+# Most of their tests start stages, make, a browser or an installer, which adds up.
+SLOW_MODULES = {
+    "test_imports",
+    "test_kernels",
+    "test_own_images",
+    "test_page",
+    "test_pr_report",
+    "test_remotes",
+    "test_study",
+    "test_supply_chain",
+}
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the slow modules where no slow test is wanted, before what they need is imported."""
+    is_left_out = collection_path.stem in SLOW_MODULES and "not slow" in config.getoption("markexpr")
+    return True if is_left_out else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
