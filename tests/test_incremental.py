@@ -33,7 +33,7 @@ RERUNS: list[tuple[str, Any, set[str]]] = [
     ("embed.n_components", 10, {"embed"}),
     ("kmeans.n_components", 8, FROM_KMEANS),
     ("kmeans.n_iter_components", 1, FROM_KMEANS),
-    ("kmeans.n_iter_pixels", 1, FROM_KMEANS),
+    ("kmeans.n_iter_pixels", 2, FROM_KMEANS),
     ("featurize.representation", "distances", {"featurize"} | TRAIN_LOGREG),
     ("select_labels.oracle", "person", {"select-labels"}),
     ("select_labels.strategy", "random", {"select-labels", "propagate"} | TRAIN_LOGREG | TRAIN_NN),
