@@ -112,6 +112,11 @@ test: .venv/tested
 	done
 	$(BIN)/pytest --numprocesses auto
 
+# The tests that need no data set, no network and no run of the pipeline: under a minute, before each commit.
+.PHONY: test-quick
+test-quick: .venv/installed
+	$(BIN)/pytest --numprocesses auto -m "not data_set and not slow"
+
 # Break the pure modules in every way that mutmut knows, and list what no test notices: docs/mutation-testing.md
 MUTMUT := $(BIN)/uv run --quiet --no-project --with mutmut==3.8.1 mutmut
 mutants: export OMP_NUM_THREADS := 1
@@ -128,6 +133,13 @@ lint: .venv/installed
 bench: mended
 	$(BIN)/dvc repro
 	$(BIN)/python -m benchmarks $(if $(CASE),--case $(CASE))
+
+# Write what the last run came to into the pages that tell of it, and draw the pictures of docs/how-it-works.md.
+.PHONY: pages
+pages: mended
+	$(BIN)/dvc repro
+	$(BIN)/python -m tools.results
+	$(BIN)/python -m tools.illustrate
 
 # Pin every dependency again, by version and hash, for every platform and Python from 3.11 on; of the auditor too, which
 # GitHub alone runs, and which would change what the pipeline is installed with.

@@ -1,4 +1,4 @@
-"""What becomes of metrics/bench.csv: the README's tables, a bar chart of each comparison, and one of the growth."""
+"""What becomes of metrics/bench.csv: docs/speed.md's table, a bar chart of each comparison, and one of the growth."""
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -12,7 +12,7 @@ FOLDER = PROJECT / "metrics" / "plots"
 
 
 def report(table: pd.DataFrame) -> None:
-    """Write the README's tables, metrics/plots/bench.png and, where growth was measured, metrics/plots/scaling.png.
+    """Write docs/speed.md's table, metrics/plots/bench.png and, where growth was measured, metrics/plots/scaling.png.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def report(table: pd.DataFrame) -> None:
         if len(rows):
             with replacing(FOLDER / f"{name}.png") as temporary:
                 draw_rows(rows).savefig(temporary, metadata={"Software": None})
-    write_table(PROJECT / "README.md", "bench", format_ratios(table[~scaling]))
+    write_table(PROJECT / "docs" / "speed.md", "bench", format_ratios(table[~scaling]))
 
 
 def format_ratios(table: pd.DataFrame) -> str:

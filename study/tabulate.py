@@ -2,7 +2,7 @@
 
 ``metrics/study.csv`` has a line for every row and seed, ``metrics/study_summary.csv`` the mean of each row over its
 seeds beside the published number, ``metrics/study_clusterings.csv`` the inertias, ``study/plots`` the plots and the
-tables that they show. The tables in the project's README and in the study's are written from the summary.
+tables that they show. The tables in docs/study.md and in the study's README are written from the summary.
 """
 
 import json
@@ -77,7 +77,7 @@ def main() -> None:
     ):
         with replacing(STUDY / "plots" / f"{name}.png") as temporary:
             figure.savefig(temporary, metadata={"Software": None})
-    write_table(PROJECT / "README.md", "study", overview)
+    write_table(PROJECT / "docs" / "study.md", "study", overview)
     for name, text in (
         ("rows", format_rows(summary)),
         ("contrasts", format_contrasts(contrasts)),

@@ -181,11 +181,32 @@ def clone_project(path: Path) -> Clone:
     return clone
 
 
+# Most of their tests start stages, make, a browser or an installer, which adds up.
+SLOW_MODULES = {
+    "test_imports",
+    "test_kernels",
+    "test_own_images",
+    "test_page",
+    "test_pr_report",
+    "test_remotes",
+    "test_study",
+    "test_supply_chain",
+}
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the slow modules where no slow test is wanted, before what they need is imported."""
+    is_left_out = collection_path.stem in SLOW_MODULES and "not slow" in config.getoption("markexpr")
+    return True if is_left_out else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that read the real data set; ``pytest -m 'not data_set'`` runs the others."""
+    """Mark the tests that read the real data set, and the slow ones; ``make test-quick`` runs the others."""
     for item in items:
         if "idx_folder" in getattr(item, "fixturenames", ()):
             item.add_marker("data_set")
+        if Path(item.location[0]).stem in SLOW_MODULES:
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")

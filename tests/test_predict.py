@@ -73,6 +73,7 @@ def images(small_run: Clone) -> NDArray[np.uint8]:
     return np.load(small_run.path / "data/test_images.npy")
 
 
+@pytest.mark.data_set  # by fixtures that it asks for by name, which marks no test
 @pytest.mark.parametrize("model", Model)
 @pytest.mark.parametrize("run", ["small_run", "recipe_run"])
 def test_the_answers_are_those_of_the_pipeline(

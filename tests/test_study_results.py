@@ -40,7 +40,7 @@ def test_a_table_is_that_of_the_results(path: Path, table: pd.DataFrame) -> None
 @pytest.mark.parametrize(
     ("page", "name", "text"),
     [
-        ("README.md", "study", tabulate.format_overview(SUMMARY)),
+        ("docs/study.md", "study", tabulate.format_overview(SUMMARY)),
         ("study/README.md", "rows", tabulate.format_rows(SUMMARY)),
         ("study/README.md", "contrasts", tabulate.format_contrasts(CONTRASTS)),
         ("study/README.md", "percentile", tabulate.format_choice(PERCENTILES)),
