@@ -72,9 +72,7 @@ def choose(runs: list[Run], patterns: list[str], seeds: list[int]) -> list[Run]:
     ]
     chosen = [run for run in named if not seeds or run.seed in seeds]
     if not chosen:
-        raise InputError(
-            f"no run is called {', '.join(patterns) or 'so'} at seed {seeds or 'any'}: see study/runs.yaml"
-        )
+        raise InputError(f"--only {patterns} --seed {seeds} names no run, allowed are those of study/runs.yaml")
     return chosen
 
 
