@@ -108,7 +108,7 @@ def test_the_recipe_is_one_command_at_any_budget(clone: Clone) -> None:
     clone.sh("make few-labels LABELS=500".replace("500", "60"))
     assert clone.metrics()["labels"] == {"bought": 60, "trained_on": 1000}
     params = (clone.path / "params.yaml").read_text()
-    assert "n_clusters: 15" in params
+    assert "n_clusters: 60" in params
     assert "method: graph-and-linear" in params
 
 
