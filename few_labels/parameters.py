@@ -81,6 +81,7 @@ class Propagate(_Group):
     alpha: Annotated[_Float, Field(ge=0, le=0.999)]
     n_steps: _Count
     weighting: Literal["score", "equal"]
+    class_prior: Literal["none", "uniform"] | list[Annotated[_Float, Field(gt=0, le=1)]]
 
 
 class TrainLogreg(_Group):

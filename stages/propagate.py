@@ -4,7 +4,8 @@
 its representative (Géron, "Hands-On Machine Learning", chapter on clustering for semi-supervised learning). ``graph``
 lets labels flow along a graph of nearest neighbours (Zhou et al. 2004, "Learning with local and global consistency"),
 ``linear`` asks logistic regression trained on the bought labels, and ``graph-and-linear`` averages the two, which err
-on different images. ``percentile`` trades how many images take a label against how many of those labels are right.
+on different images. Where it is known how large the classes are, the scores of both are made to agree with it.
+``percentile`` trades how many images take a label against how many of those labels are right.
 """
 
 from pathlib import Path
@@ -25,6 +26,7 @@ from few_labels.artifacts import (
     load_labelled,
     save_labelled,
 )
+from few_labels.class_prior import match_prior, resolve_prior
 from few_labels.errors import InputError
 from few_labels.images import to_rows
 from few_labels.parameters import Propagate, SpreadingMethod, TrainLogreg
@@ -55,9 +57,10 @@ def main(
         labelled = spread_over_clusters(partition, purchase, percentile)
     else:
         X = to_rows(load_embedding(embedding, n_images))
-        scores = score_classes(
-            X, purchase, len(class_names), **propagate.model_dump(exclude={"weighting"}), **train_logreg.model_dump()
-        )
+        how = propagate.model_dump(exclude={"weighting", "class_prior"})
+        scores = score_classes(X, purchase, len(class_names), **how, **train_logreg.model_dump())
+        if (prior := resolve_prior(propagate.class_prior, class_names)) is not None:
+            scores = match_prior(scores, prior)
         labelled = keep_surest(scores, purchase, percentile)
         if propagate.weighting == "equal":
             labelled = LabelledImages(labelled.index, labelled.label)

@@ -46,6 +46,7 @@ RERUNS: list[tuple[str, Any, set[str]]] = [
     ("propagate.alpha", 0.5, {"propagate"}),
     ("propagate.n_steps", 5, {"propagate"}),
     ("propagate.weighting", "equal", {"propagate"}),
+    ("propagate.class_prior", "uniform", {"propagate"}),
     ("train_logreg.C", 1.0, {"select-labels", "propagate"} | TRAIN_LOGREG),
     ("train_logreg.max_iter", 5, {"select-labels", "propagate"} | TRAIN_LOGREG),
     ("train_nn.architecture", "published", TRAIN_NN),
@@ -71,6 +72,7 @@ RERUNS_OF_THE_RECIPE: list[tuple[str, Any, set[str]]] = [
     ("propagate.alpha", 0.5, {"propagate"}),
     ("propagate.n_steps", 5, {"propagate"}),
     ("propagate.weighting", "equal", {"propagate"}),
+    ("propagate.class_prior", "none", {"propagate"}),
     ("percentile", 50, {"propagate"}),
     ("train_logreg.C", 3.0, {"select-labels", "propagate"}),
 ]
