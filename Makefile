@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: repro few-labels label predict export-labels import-labels study model \
-	few-labels-study ready mended verify push pull compare pr-report test mutants lint bench lock
+	few-labels-study ready mended check verify push pull compare pr-report test mutants lint bench lock
 
 # Run the stages whose inputs changed, and show the metrics.
 repro: mended
@@ -48,7 +48,7 @@ export-labels import-labels: .venv/installed
 
 # Run what is missing of the study, and write its tables; the published network's rows too: PUBLISHED_NETWORK=1
 study: mended
-	$(BIN)/python -m tools.verify --mend study
+	$(BIN)/python -m tools.check --mend study
 	$(BIN)/dvc repro download
 	$(BIN)/python -m study.run $(if $(SEED),--seed $(SEED)) $(if $(PUBLISHED_NETWORK),--published-network)
 
@@ -65,8 +65,12 @@ few-labels-study: mended
 	$(BIN)/python -m study.tabulate_few_labels
 
 # Hash every output and every object in DVC's cache, and say what is not as dvc.lock has it.
+check: ready .venv/installed
+	$(BIN)/python -m tools.check . study
+
+# Run what is committed from an empty cache in a scratch clone, and compare; note this machine where the bytes are equal.
 verify: ready .venv/installed
-	$(BIN)/python -m tools.verify . study
+	$(BIN)/python -m tools.verify
 
 # What DVC would answer with a traceback, or wait on for good, is said first.
 ready:
@@ -78,10 +82,10 @@ ready:
 
 # What comes before every run: edited outputs are named and kept, and what a killed run left is cleared away.
 mended: ready .venv/installed
-	@$(BIN)/python -m tools.verify --mend .
+	@$(BIN)/python -m tools.check --mend .
 
 # Send every run to the remote, or have every run from it, and the workspace as dvc.lock says.
-push: verify
+push: check
 	$(BIN)/python -m tools.runs push
 
 pull: mended

@@ -191,6 +191,7 @@ SLOW_MODULES = {
     "test_remotes",
     "test_study",
     "test_supply_chain",
+    "test_verify",
 }
 
 

@@ -1,389 +1,137 @@
-"""Hold what the pipeline made, and DVC's cache of it, against dvc.lock; ``make verify`` says what differs.
+"""Run the committed pipeline from an empty cache in a scratch clone, and compare what it makes with what is committed.
 
-DVC tells by time, size and inode whether a file changed, and believes every object of its cache that is read-only. So
-it misses what root writes in place, what keeps its time, and what a disk flips: a wrong result then counts as up to
-date, or comes out of the cache, and is shared. Here every byte is hashed.
-
-The commands that run stages come with ``--mend``: what DVC would trip over, or throw away without a word, is put right,
-kept and named. Only an object of the cache that is not what its name says stops them, before DVC makes anything of it.
+``make verify`` says whether this machine makes the committed bytes. Where it does, its processor is noted in
+``metrics/machines.csv``, which tells on which machines a state of ``dvc.lock`` was seen.
 """
 
-import hashlib
-import json
 import os
-import re
+import platform
+import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from filecmp import cmp
-from itertools import count
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from shlex import quote
-from shutil import copyfile
+from shutil import copytree, rmtree
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
-import psutil
-import yaml
-from dvc.lock import LockError, make_lock
-from dvc.repo import Repo
-from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK, SCHEMA
-from typer import Argument, Option
-from voluptuous import Invalid
+import pandas as pd
+from typer import Option
 
+from few_labels.artifacts import replacing
 from few_labels.errors import InputError
 from stages import run
+from tools.check import Output, hash_file, read_outputs
 
-MADE_BY = {".": "make repro", "study": "make study"}
-BROUGHT_BY = {".": "make repro or make pull"}  # only the main pipeline's files travel
-# What a person may have edited in an editor, so that it is kept.
-TEXT = {".csv", ".json", ".tsv"}
-EDITED = "was edited, or left by an interrupted run"
-PARTIAL = ("data/.*.partial*", "models/**/.*.partial*", "metrics/**/.*.partial*", "study/**/.*.partial*")
-
-
-@dataclass(frozen=True)
-class Output:
-    """A file that a stage made, as dvc.lock has it."""
-
-    path: Path
-    md5: str
-    stage: str
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What holds of the outputs, and of the cache.
-
-    Attributes
-    ----------
-    same : list of Output
-        As dvc.lock says.
-    missing : list of Output
-    of_another_run : list of Output
-        Not as dvc.lock says, but in the cache: another revision's, or another experiment's.
-    edited : list of Output
-        Neither: somebody edited it, or a run was interrupted before DVC had it.
-    broken : dict of Path to str
-        Objects of the cache whose content is not what their name says, and the output that they should be.
-    n_objects : int
-        How many objects there are.
-    """
-
-    same: list[Output]
-    missing: list[Output]
-    of_another_run: list[Output]
-    edited: list[Output]
-    broken: dict[Path, str]
-    n_objects: int
-
-    @property
-    def n_outputs(self) -> int:
-        """How many outputs there should be."""
-        return sum(map(len, (self.same, self.missing, self.of_another_run, self.edited)))
+LOCK = Path("dvc.lock")
 
 
 def main(
-    projects: Annotated[list[Path], Argument(help="folders with a dvc.yaml: . and study")],
-    mend: Annotated[bool, Option(help="put right what may be, before stages run")] = False,
+    machines: Annotated[Path, Option(help="CSV: the machines that made the committed bytes")] = Path(
+        "metrics/machines.csv"
+    ),
 ) -> None:
-    if unknown := [str(project) for project in projects if str(project) not in MADE_BY]:
-        raise InputError(f"projects are {', '.join(unknown)}, allowed are {', '.join(MADE_BY)}")
-    if mend:
-        for project in projects:
-            mend_project(project)
-        return
-    compared = {project: compare_project(project) for project in projects}
-    wrong = [line for project, found in compared.items() for line in describe_differences(project, found)]
-    for line in wrong:
-        say(line)
-    if wrong:
-        for process in find_runs(Path()):
-            say(f"{describe(process)} is running here: verify again when it has ended")
+    changed = [path for path in list_changes(Path()) if path != str(machines)]
+    if changed:
+        raise InputError(f"{', '.join(changed)} not as committed, and what is committed is verified: commit first")
+    if not LOCK.exists():
+        raise InputError(f"there is no {LOCK} to compare with: make repro, and commit what it writes")
+    # In DVC's own folder, whose file system has room for the pipeline, and may link images of one's own.
+    with TemporaryDirectory(dir=".dvc/tmp", prefix="verify-") as scratch:
+        clone = Path(scratch, "clone")
+        git("clone", "--quiet", ".", str(clone))
+        if Path("data/own").is_dir():
+            rmtree(clone / "data/own", ignore_errors=True)
+            copytree("data/own", clone / "data/own", copy_function=os.link)
+        # A clone has no .venv, and its stages fall back on the active environment.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        subprocess.run(["dvc", "repro"], cwd=clone, env=os.environ | {"PATH": path}, check=True)
+        differences = describe_differences(read_outputs(Path()), relative_to(clone, read_outputs(clone)))
+        if not differences and (changed := list_changes(clone)):
+            differences = [f"outputs are as committed, {', '.join(changed)} not: make repro, and commit what it writes"]
+    for difference in differences:
+        print(f"verify: {difference}", file=sys.stderr)
+    if differences:
         raise SystemExit(1)
-    counts = [
-        f"{len(found.same)} of {found.n_outputs} in {project / 'dvc.lock'}" for project, found in compared.items()
-    ]
-    n_objects = sum(found.n_objects for found in compared.values())
-    print(f"outputs here and as recorded: {', '.join(counts)}; all {n_objects} objects in DVC's cache are sound")
+    seen = note(read_machines(machines), name_processor(), datetime.now(UTC).date().isoformat(), hash_file(LOCK))
+    with replacing(machines) as temporary:
+        seen.to_csv(temporary, index=False)
+    print(f"every output came out as committed; this machine is noted in {machines}")
 
 
-def compare_project(project: Path) -> Comparison:
-    """Hash the outputs and the objects of a project, and compare them."""
-    outputs, objects = read_outputs(project), list_objects(Path(Repo(str(project)).cache.local.path))
-    return compare(outputs, objects, hash_files([output.path for output in outputs] + objects))
+def git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def describe_differences(project: Path, compared: Comparison) -> list[str]:
-    """Say what is not as dvc.lock says and the cure for it, in a line each.
+def list_changes(project: Path) -> list[str]:
+    """List the files in git that are not as committed."""
+    return [line[3:] for line in git("-C", str(project), "status", "--porcelain", "-uno").splitlines()]
+
+
+def relative_to(project: Path, outputs: Sequence[Output]) -> list[Output]:
+    return [Output(each.path.relative_to(project), each.md5, each.stage) for each in outputs]
+
+
+def describe_differences(committed: Sequence[Output], made: Sequence[Output]) -> list[str]:
+    """Name the stages that made other bytes from equal ones, and count what differs.
 
     Parameters
     ----------
-    project : Path
-    compared : Comparison
+    committed, made : sequence of Output
+        In the order of the stages.
 
     Returns
     -------
     list of str
-        Files of the study may be missing: they are many, and its grades are in git.
+        Empty where all is equal. The first stage alone is at fault for sure: what follows had other inputs.
     """
-    lock, make = project / "dvc.lock", MADE_BY[str(project)]
-    other, edited = compared.of_another_run, compared.edited
-    missing = compared.missing if project == Path() else []
-    if project == Path() and not lock.exists():
-        return [f"there is no {lock}, so nothing is made yet: {make}"]
-    return [
-        *(f"{each.path} is not what {lock} says but what another run made: {make}" for each in other),
-        *(
-            f"{each.path} is not what {lock} says, it {EDITED}; {make} has {each.stage} make it again"
-            for each in edited
-        ),
-        *(f"{each.path} is missing: {BROUGHT_BY[str(project)]}" for each in missing),
-        *describe_broken(project, compared),
-    ]
-
-
-def describe_broken(project: Path, compared: Comparison) -> list[str]:
-    """Say which objects of the cache are broken and the cure, in a line each."""
-    cure = (MADE_BY | BROUGHT_BY)[str(project)]
-    return [
-        f"{path}, which is {name}, is not what its name says: it was written to, or the disk is broken; "
-        f"rm -f {quote(str(path))}, then {cure}"
-        for path, name in compared.broken.items()
-    ]
-
-
-def mend_project(project: Path) -> None:
-    """Make good what would stop the next run, or be lost or taken for good by it; what is done about it is printed.
-
-    Parameters
-    ----------
-    project : Path
-
-    Raises
-    ------
-    InputError
-        If an object of the cache is broken, or something is to mend while another run needs it as it is.
-    """
-    with Repo(str(project)) as repo:
-        try:
-            with repo.lock:
-                runs = find_runs(project)
-                mend_rwlock(repo, runs)
-                if not runs:
-                    remove_partial_files(project)
-                mend_outputs(project, runs)
-        except LockError as error:
-            raise InputError(f"{project.resolve()}: a dvc command is running here, try again when it ended") from error
-
-
-def mend_rwlock(repo: Repo, runs: list[psutil.Process]) -> None:
-    """Remove DVC's list of files in use where it is no such list, as an interrupt leaves it, if nothing is running."""
-    hardlink = repo.config["core"].get("hardlink_lock", False)
-    # No DVC writes the list while this is held, so that nothing half written is read.
-    with make_lock(str(Path(repo.tmp_dir) / RWLOCK_LOCK), tmp_dir=repo.tmp_dir, hardlink_lock=hardlink):
-        file = Path(os.path.relpath(Path(repo.tmp_dir) / RWLOCK_FILE))
-        try:
-            SCHEMA(json.loads(file.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            pass
-        except (ValueError, Invalid) as error:
-            refuse_while(runs, f"{file} is broken")
-            file.unlink()
-            say(f"{file} was broken, as an interrupt leaves it; no dvc is running, so it was removed ({error})")
-
-
-def remove_partial_files(project: Path) -> None:
-    """Remove what stages had begun to write when they were killed."""
-    for file in [file for pattern in PARTIAL for file in project.glob(pattern)]:
-        file.unlink()
-        say(f"{file} was left by a killed run, and is removed")
-
-
-def mend_outputs(project: Path, runs: list[psutil.Process]) -> None:
-    """Have DVC see which outputs are not as dvc.lock says, and keep those that somebody edited."""
-    compared = compare_project(project)
-    if compared.broken:
-        *others, last = describe_broken(project, compared)
-        for line in others:
-            say(line)
-        raise InputError(last)
-    for output in compared.of_another_run + compared.edited:
-        refuse_while(runs, f"{output.path} is not what dvc.lock says")
-        output.path.touch()  # DVC believes what has the time, size and inode that it knows
-    for output in compared.edited:
-        kept = f"; what was there is kept as {keep(output.path)}" if output.path.suffix in TEXT else ""
-        say(f"{output.path} {EDITED}: it is written by {output.stage} and made again{kept}")
-    if compared.edited:
-        say("edits belong in what the stages read: answers in labels/<dataset>.csv, settings in params.yaml")
-
-
-def compare(outputs: Sequence[Output], objects: Sequence[Path], md5: Mapping[Path, str]) -> Comparison:
-    """Compare outputs and the objects of the cache with what they should be.
-
-    Parameters
-    ----------
-    outputs : sequence of Output
-    objects : sequence of Path
-        Each is named by the MD5 of its content: two digits for the folder, the others for the file.
-    md5 : mapping of Path to str
-        What was found, of those that are there.
-
-    Returns
-    -------
-    Comparison
-    """
-    names = {output.md5: str(output.path) for output in outputs}
-    broken = {path: named_md5(path) for path in objects if md5[path] != named_md5(path)}
-    made = set(map(named_md5, objects)).difference(broken.values())
-    compared = Comparison(
-        [], [], [], [], {path: names.get(hashed, "of an earlier run") for path, hashed in broken.items()}, len(objects)
-    )
-    for output in outputs:
-        found = md5.get(output.path)
-        if found is None:
-            compared.missing.append(output)
-        elif found == output.md5:
-            compared.same.append(output)
-        elif found in made:
-            compared.of_another_run.append(output)
-        else:
-            compared.edited.append(output)
-    return compared
-
-
-def read_outputs(project: Path) -> list[Output]:
-    """Read which outputs dvc.lock has of the stages that dvc.yaml has; none where there is no dvc.lock.
-
-    Parameters
-    ----------
-    project : Path
-        The folder of both.
-
-    Returns
-    -------
-    list of Output
-
-    Raises
-    ------
-    InputError
-        If a file cannot be read, or an output is a folder.
-    """
-    lock = project / "dvc.lock"
-    if not lock.exists():
+    md5 = {each.path: each.md5 for each in made}
+    different = [each for each in committed if md5.get(each.path) != each.md5]
+    if not different:
         return []
-    # DVC's own reading takes ten seconds for the study.
-    known = read_yaml(project / "dvc.yaml")["stages"]
-    stages = {
-        name: stage
-        for name, stage in ((read_yaml(lock) or {}).get("stages") or {}).items()
-        if name.partition("@")[0] in known  # DVC leaves stages behind that are no more
-    }
-    outputs = [
-        Output(project / out["path"], out["md5"], name)
-        for name, stage in stages.items()
-        for out in stage.get("outs", [])
-    ]
-    for output in outputs:
-        if output.md5.endswith(".dir"):
-            raise InputError(f"{output.path} is a folder in {lock}, allowed are files: this command hashes no others")
-    return outputs
+    first = different[0].stage
+    paths = ", ".join(str(each.path) for each in different if each.stage == first)
+    return [f"{len(different)} of {len(committed)} outputs are not as committed, from stage {first} on: {paths}"]
 
 
-def read_yaml(path: Path) -> dict:
+def name_processor() -> str:
+    """Name the processor as it names itself, with what tells generations of one brand apart, where Linux says so."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+        lines = [line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()]
+    except OSError:
+        return platform.processor() or platform.machine()
+    said = {name.strip(): value.strip() for name, value in lines}
+    if "model name" not in said:
+        return platform.machine()
+    return f"{said['model name']}, family {said.get('cpu family', '?')}, model {said.get('model', '?')}"
 
 
-def list_objects(cache: Path) -> list[Path]:
-    """List the objects of DVC's cache, as paths from here; what DVC was still writing to when it was killed is none."""
-    objects = [file for file in cache.glob("??/*") if re.fullmatch("[0-9a-f]{32}", named_md5(file)) and file.is_file()]
-    return [Path(os.path.relpath(file)) for file in objects]
+def read_machines(path: Path) -> pd.DataFrame:
+    """Read the table of machines, an empty one where there is none."""
+    columns = ["processor", "date", "dvc_lock_md5"]
+    return pd.read_csv(path, dtype=str) if path.exists() else pd.DataFrame(columns=columns)
 
 
-def named_md5(file: Path) -> str:
-    """Give the MD5 that an object's name says."""
-    return file.parent.name + file.name.removesuffix(".dir")
-
-
-def hash_files(files: Iterable[Path]) -> dict[Path, str]:
-    """Hash the files that exist, those with several names once.
+def note(machines: pd.DataFrame, processor: str, date: str, md5: str) -> pd.DataFrame:
+    """Add a line for a machine and a state of dvc.lock, or renew the date of the one that is there.
 
     Parameters
     ----------
-    files : iterable of Path
+    machines : DataFrame
+        ``processor``, ``date`` and ``dvc_lock_md5``.
+    processor : str
+    date : str
+        ISO 8601.
+    md5 : str
+        Of dvc.lock.
 
     Returns
     -------
-    dict of Path to str
-        The MD5 of the content of each.
+    DataFrame
     """
-    here = [file for file in files if file.is_file()]
-    inodes = {file: ((stat := file.stat()).st_dev, stat.st_ino) for file in here}
-    distinct = {inode: file for file, inode in inodes.items()}
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # hashing does not hold the interpreter
-        md5 = dict(zip(distinct, threads.map(hash_file, distinct.values()), strict=True))
-    return {file: md5[inode] for file, inode in inodes.items()}
-
-
-def hash_file(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def keep(path: Path) -> Path:
-    """Copy a file beside itself, unless there is such a copy, and never over another."""
-    for number in count(1):
-        copy = path.with_name(f"{path.stem}.edited{f'.{number}' if number > 1 else ''}{path.suffix}")
-        if not copy.exists():
-            copyfile(path, copy)
-            return copy
-        if cmp(path, copy, shallow=False):
-            return copy
-    raise AssertionError
-
-
-def find_runs(project: Path) -> list[psutil.Process]:
-    """Find the processes of dvc, and the stages that run, in a folder or below it, this one's own parents excepted.
-
-    Other people's are not seen: a working tree is one person's, and is shared through git and a remote.
-    """
-    root, own = project.resolve(), {process.pid for process in (psutil.Process(), *psutil.Process().parents())}
-    found = []
-    for process in psutil.process_iter():
-        try:
-            runs = process.pid not in own and runs_stages(process.cmdline())
-            if runs and Path(process.cwd()).is_relative_to(root):
-                found.append(process)
-        except psutil.Error:  # it ended, or is somebody else's
-            continue
-    return found
-
-
-def runs_stages(command: list[str]) -> bool:
-    """Tell by a command line whether it is dvc, other than its look for a newer version, or a stage."""
-    is_dvc = any(Path(word).name == "dvc" for word in command[:2]) or command[1:3] == ["-m", "dvc"]
-    is_stage = command[1:2] == ["-m"] and bool(re.match(r"(stages|study)\.", "".join(command[2:3])))
-    return is_stage or (is_dvc and "daemon" not in command)
-
-
-def refuse_while(runs: list[psutil.Process], seen: str) -> None:
-    if runs:
-        raise InputError(f"{seen}, and {describe(runs[0])} is running here: wait until it has ended, or stop it")
-
-
-def describe(process: psutil.Process) -> str:
-    try:
-        command = " ".join(process.cmdline())
-    except psutil.Error:
-        command = "a dvc command"
-    return f"process {process.pid} ({command})"
-
-
-def say(line: str) -> None:
-    print(f"verify: {line}", file=sys.stderr)
+    known = (machines["processor"] == processor) & (machines["dvc_lock_md5"] == md5)
+    line = pd.DataFrame([[processor, date, md5]], columns=machines.columns)
+    return pd.concat([machines[~known], line], ignore_index=True)
 
 
 if __name__ == "__main__":
