@@ -1,7 +1,7 @@
 """What is known of how large the classes are, and scores that agree with it.
 
-Few labels leave some classes with too many images and others with too few. Where the sizes of the classes are known from
-elsewhere, that much can be put right without another label.
+Few labels leave some classes with too many images and others with too few. Where the sizes of the classes are known
+from elsewhere, that much can be put right without another label.
 """
 
 from collections.abc import Sequence
@@ -66,8 +66,8 @@ def match_prior(scores: NDArray[np.float32], prior: NDArray[np.float64]) -> NDAr
     Returns
     -------
     ndarray of shape (n_images, n_classes), float32, in 0-1
-        Each row adds up to what it did. Of rows that are made to add up to 1 the mean is the prior, but for classes that
-        no image has a score for.
+        Each row adds up to what it did. Of rows that are made to add up to 1 the mean is the prior, but for classes
+        that no image has a score for.
     """
     total = scores.sum(axis=1, keepdims=True, dtype=np.float64)
     reached = total[:, 0] > 0

@@ -470,14 +470,14 @@ def grade_logreg(
 def grade_network(images: Images, labelled: LabelledImages, seed: int, params: dict[str, Any]) -> float:
     """Give the accuracy of the network."""
     # TensorFlow takes seconds to load.
+    from few_labels.network import score, train_until_alive
     from few_labels.parameters import TrainNN
-    from stages import train_nn
 
     settings = TrainNN(**params["train_nn"])
     X = to_unit_range(images.pixels[labelled.index])
     with tempfile.TemporaryDirectory() as scratch:
-        network, _ = train_nn.train_until_alive(X, labelled.label, N_CLASSES, settings, seed, Path(scratch))
-    return float((train_nn.score(network, images.graded_pixels).argmax(axis=1) == images.graded_label).mean())
+        network, _ = train_until_alive(X, labelled.label, N_CLASSES, settings, seed, Path(scratch))
+    return float((score(network, images.graded_pixels).argmax(axis=1) == images.graded_label).mean())
 
 
 def name_views(results: pd.DataFrame) -> pd.DataFrame:

@@ -6,12 +6,10 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from few_labels import network as networks
 from few_labels.errors import InputError
 from few_labels.images import to_unit_range
-from few_labels.parameters import Architecture, TrainNN
-from few_labels.tensorflow_setup import keras
-from stages import train_nn
-from stages.train_nn import (
+from few_labels.network import (
     build,
     has_collapsed,
     mix,
@@ -20,6 +18,8 @@ from stages.train_nn import (
     train_until_alive,
     weigh_classes,
 )
+from few_labels.parameters import Architecture, TrainNN
+from few_labels.tensorflow_setup import keras
 from tests.conftest import Clone, read_images, read_labels
 
 FASHION = (28, 28, 1)
@@ -132,7 +132,7 @@ def test_a_collapse_starts_again_from_another_seed(
     images: np.ndarray, labels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seeds = []
-    learn, short = train_nn.train, SETTINGS.model_copy(update={"max_steps": 16, "max_epochs": 1})
+    learn, short = networks.train, SETTINGS.model_copy(update={"max_steps": 16, "max_epochs": 1})
 
     def train_badly_twice(*args: object) -> keras.Sequential:
         seeds.append(args[4])
@@ -141,7 +141,7 @@ def test_a_collapse_starts_again_from_another_seed(
             network.set_weights([np.zeros_like(weights) for weights in network.get_weights()])
         return network
 
-    monkeypatch.setattr(train_nn, "train", train_badly_twice)
+    monkeypatch.setattr(networks, "train", train_badly_twice)
     _, restarts = train_until_alive(images[:256], labels[:256], 10, short, seed=1, history=tmp_path)
     assert restarts == 2
     assert len(set(seeds)) == 3
