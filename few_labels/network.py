@@ -322,6 +322,27 @@ def score(network: keras.Sequential, images: NDArray[np.uint8]) -> NDArray[np.fl
     return scores
 
 
+def activate(network: keras.Sequential, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Give what the last hidden layer makes of images, and their scores, block by block.
+
+    Parameters
+    ----------
+    network : keras.Sequential
+    images : ndarray of shape (n_images, height, width, channels), uint8
+
+    Returns
+    -------
+    activations : ndarray of shape (n_images, n_units), float32
+    scores : ndarray of shape (n_images, n_classes), float32
+    """
+    seen = keras.Model(network.inputs, [network.layers[-1].input, network.output])
+    activations, scores = (np.empty((len(images), layer.shape[-1]), np.float32) for layer in seen.outputs)
+    for start in range(0, len(images), IMAGES_AT_ONCE):
+        rows = slice(start, start + IMAGES_AT_ONCE)
+        activations[rows], scores[rows] = seen.predict(to_unit_range(images[rows]), batch_size=500, verbose=0)
+    return activations, scores
+
+
 def save_reproducibly(network: keras.Sequential, path: Path) -> None:
     """Write a ``.keras`` file that depends on the network alone: no clock in it, no optimiser state.
 

@@ -84,6 +84,13 @@ class Propagate(_Group):
     class_prior: Literal["none", "uniform"] | list[Annotated[_Float, Field(gt=0, le=1)]]
 
 
+class Refine(_Group):
+    """Parameters of the stage ``refine``."""
+
+    max_steps: Annotated[_Int, Field(ge=0, le=2**31 - 1)]
+    n_components: _Count
+
+
 class TrainLogreg(_Group):
     """Parameters of logistic regression, wherever it is trained."""
 
@@ -138,6 +145,7 @@ class AllParameters(_Group):
     kmeans: KMeans
     featurize: Featurize
     select_labels: SelectLabels
+    refine: Refine
     propagate: Propagate
     train_logreg: TrainLogreg
     train_nn: TrainNN

@@ -40,10 +40,10 @@ from few_labels.artifacts import (
 )
 from few_labels.images import to_pixel_vectors, to_unit_range
 from few_labels.logistic_regression import score, train
+from few_labels.propagation import spread_over_clusters
 from few_labels.query import Pool, Strategy, plan_rounds, query
 from stages import run
 from stages.kmeans import describe, fit_kmeans
-from stages.propagate import spread_over_clusters
 from study.tabulate import finish, half_width
 from tools.pages import format_markdown, write_table
 

@@ -68,7 +68,7 @@ def test_what_is_known_is_a_share_for_each_class() -> None:
     np.testing.assert_allclose(resolve_prior([0.1, 0.2, 0.3, 0.4], names), [0.1, 0.2, 0.3, 0.4])  # type: ignore[arg-type]
     with pytest.raises(InputError, match="class_prior has 2 shares, allowed are 4, one a class: cat, dog, emu, fox"):
         resolve_prior([0.5, 0.5], names)
-    with pytest.raises(InputError, match="class_prior adds up to 1[.]100, allowed is 1"):
+    with pytest.raises(InputError, match=r"class_prior adds up to 1\.100, allowed is 1"):
         resolve_prior([0.1, 0.2, 0.3, 0.5], names)
 
 
