@@ -1,4 +1,4 @@
-"""The first network learns from what may be learned from, and what it makes of the images stands beside the embedding."""
+"""The first network learns from what it may learn from, and what it makes of images stands beside the embedding."""
 
 from pathlib import Path
 from typing import Any
@@ -90,5 +90,5 @@ def test_it_learns_from_no_audit_image(recipe_run: Clone, tmp_path: Path, monkey
 def test_clusters_have_no_use_for_a_first_network(small_run: Clone, tmp_path: Path) -> None:
     parameters = read_parameters([small_run.path / "params.yaml"], [])
     parameters = parameters.model_copy(update={"refine": Refine(max_steps=9, n_components=3)})
-    with pytest.raises(InputError, match="refine.max_steps is 9, allowed is 0 where propagate.method is cluster"):
+    with pytest.raises(InputError, match=r"refine\.max_steps is 9, allowed is 0 where propagate\.method is cluster"):
         call(small_run.path / "data", parameters, tmp_path)
