@@ -335,7 +335,7 @@ def activate(network: keras.Sequential, images: NDArray[np.uint8]) -> tuple[NDAr
     activations : ndarray of shape (n_images, n_units), float32
     scores : ndarray of shape (n_images, n_classes), float32
     """
-    seen = keras.Model(network.inputs, [network.layers[-1].input, network.output])
+    seen = keras.Model(network.inputs, [network.layers[-1].input, network.layers[-1].output])
     activations, scores = (np.empty((len(images), layer.shape[-1]), np.float32) for layer in seen.outputs)
     for start in range(0, len(images), IMAGES_AT_ONCE):
         rows = slice(start, start + IMAGES_AT_ONCE)
