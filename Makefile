@@ -10,7 +10,8 @@ repro: mended
 	$(BIN)/dvc repro
 	$(BIN)/dvc metrics show --precision 4
 
-# Run the recipe for few labels, which is these settings of the same pipeline, and keep it as an experiment.
+# Run the recipe for few labels, which is these settings of the same pipeline, and keep it as an experiment. LABELS is any
+# budget, or all.
 LABELS ?= 2000
 few-labels: override export LABELS := $(value LABELS)
 few-labels: mended

@@ -31,7 +31,7 @@ from stages import run
 
 SELECT = "select-labels"
 FEATURES = "featurize"
-LEARNING = ["propagate", "train-logreg", "train-nn", "evaluate"]
+LEARNING = ["refine", "propagate", "train-logreg", "train-nn", "evaluate"]
 LEAST_CLASSES = 2
 
 

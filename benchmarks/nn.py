@@ -13,7 +13,7 @@ from few_labels.images import to_unit_range
 from few_labels.parameters import TrainNN
 
 if TYPE_CHECKING:
-    from stages.train_nn import keras
+    from few_labels.network import keras
 
 N_CLASSES = 10
 PUBLISHED_ACCURACY = 0.8968
@@ -26,7 +26,7 @@ IMAGES_TO_COMPILE = 1000
 
 def fit_ours(max_epochs: int | None = None) -> "keras.Sequential":
     """Train as the train-nn stage does, for at most so many epochs."""
-    from stages.train_nn import train
+    from few_labels.network import train
 
     chosen = params()["train_nn"]
     settings = TrainNN(**chosen | ({"max_epochs": max_epochs} if max_epochs else {}))
@@ -43,7 +43,7 @@ def fit_ours(max_epochs: int | None = None) -> "keras.Sequential":
 
 def compile_published(seed: int) -> "keras.Sequential":
     """Build the published network, untrained."""
-    from stages.train_nn import build, keras
+    from few_labels.network import build, keras
 
     keras.utils.set_random_seed(seed)
     network = build("published", load("train_images").shape[1:], N_CLASSES)
@@ -70,7 +70,7 @@ def accuracy(network: "keras.Sequential") -> float:
 
 def measure_our_epoch() -> Measurement:
     """Time an epoch of ours: what more epochs take beyond the first, which also builds and compiles."""
-    import stages.train_nn  # noqa: F401  (its import is not what is timed)
+    import few_labels.network  # noqa: F401  (its import is not what is timed)
 
     def seconds(epochs: int) -> float:
         start = perf_counter()
@@ -98,7 +98,7 @@ def with_rate(seconds: float) -> Measurement:
 
 def measure_ours() -> Measurement:
     """Time a whole training of ours, start to end."""
-    import stages.train_nn  # noqa: F401
+    import few_labels.network  # noqa: F401
 
     measurement = Measurement()
     with measurement.clock():
@@ -112,7 +112,7 @@ def measure_published() -> Measurement:
 
     Attempts that collapse, which its authors had too, are not counted. If it never gets there, all its epochs are.
     """
-    import stages.train_nn  # noqa: F401
+    import few_labels.network  # noqa: F401
 
     for seed in range(params()["seed"], params()["seed"] + 10):
         measurement, best = Measurement(), 0.0

@@ -18,8 +18,8 @@ from sklearn.linear_model import LogisticRegression
 from benchmarks.common import Measurement, System, load, load_pixels, params
 from few_labels.artifacts import LabelledImages
 from few_labels.logistic_regression import train
+from few_labels.propagation import spread_over_clusters
 from stages.kmeans import describe, fit_kmeans
-from stages.propagate import spread_over_clusters
 
 N_CENTROIDS = (100, 200, 300)
 N_FIRST = (500, 1000, 2000)

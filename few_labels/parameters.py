@@ -81,6 +81,14 @@ class Propagate(_Group):
     alpha: Annotated[_Float, Field(ge=0, le=0.999)]
     n_steps: _Count
     weighting: Literal["score", "equal"]
+    class_prior: Literal["none", "uniform"] | list[Annotated[_Float, Field(gt=0, le=1)]]
+
+
+class Refine(_Group):
+    """Parameters of the stage ``refine``."""
+
+    max_steps: Annotated[_Int, Field(ge=0, le=2**31 - 1)]
+    n_components: _Count
 
 
 class TrainLogreg(_Group):
@@ -137,6 +145,7 @@ class AllParameters(_Group):
     kmeans: KMeans
     featurize: Featurize
     select_labels: SelectLabels
+    refine: Refine
     propagate: Propagate
     train_logreg: TrainLogreg
     train_nn: TrainNN

@@ -40,10 +40,10 @@ from few_labels.artifacts import (
 )
 from few_labels.images import to_pixel_vectors, to_unit_range
 from few_labels.logistic_regression import score, train
+from few_labels.propagation import spread_over_clusters
 from few_labels.query import Pool, Strategy, plan_rounds, query
 from stages import run
 from stages.kmeans import describe, fit_kmeans
-from stages.propagate import spread_over_clusters
 from study.tabulate import finish, half_width
 from tools.pages import format_markdown, write_table
 
@@ -470,14 +470,14 @@ def grade_logreg(
 def grade_network(images: Images, labelled: LabelledImages, seed: int, params: dict[str, Any]) -> float:
     """Give the accuracy of the network."""
     # TensorFlow takes seconds to load.
+    from few_labels.network import score, train_until_alive
     from few_labels.parameters import TrainNN
-    from stages import train_nn
 
     settings = TrainNN(**params["train_nn"])
     X = to_unit_range(images.pixels[labelled.index])
     with tempfile.TemporaryDirectory() as scratch:
-        network, _ = train_nn.train_until_alive(X, labelled.label, N_CLASSES, settings, seed, Path(scratch))
-    return float((train_nn.score(network, images.graded_pixels).argmax(axis=1) == images.graded_label).mean())
+        network, _ = train_until_alive(X, labelled.label, N_CLASSES, settings, seed, Path(scratch))
+    return float((score(network, images.graded_pixels).argmax(axis=1) == images.graded_label).mean())
 
 
 def name_views(results: pd.DataFrame) -> pd.DataFrame:

@@ -28,7 +28,7 @@ PROJECT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 FASHION = IdxDescription(**yaml.safe_load((PROJECT / "datasets" / "fashion-mnist.yaml").read_text()))
 
-# A run of all nine stages in seconds, whose clustering stops before it has converged.
+# A run of all ten stages in seconds, whose clustering stops before it has converged.
 SMALL = {
     "n_clusters": 50,
     "download.limit": 1000,
@@ -45,6 +45,7 @@ SMALL_RECIPE: dict[str, Any] = {name: yaml.safe_load(value) for name, value in r
     "embed.n_components": 30,
     "n_clusters": 20,
     "select_labels.n_labels": 60,
+    "refine.max_steps": 30,
     "train_nn.max_steps": 60,
 }
 

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from few_labels import query
+from few_labels import propagation, query
 from few_labels.artifacts import Clustering, LabelledImages, save_clustering
 from few_labels.query import Pool
-from stages import propagate
 from stages.download import IdxDescription
 from tests.conftest import PROJECT
 from tests.test_graph import CODE, WITHOUT_EFFECT_ON_RESULTS, imported_modules
@@ -46,12 +45,12 @@ def test_the_data_set_is_described_as_the_stage_reads_it() -> None:
 
 
 def test_the_propagation_method_gives_scores() -> None:
-    score = run_in(propagate, example("A propagation method", "python"))["score_by_nearest"]
+    score = run_in(propagation, example("A propagation method", "python"))["score_by_nearest"]
     X = np.array([[0], [1], [9], [10]], np.float32)
     bought = LabelledImages(np.array([0, 3]), np.array([1, 0], np.uint8))
     scores = score(X, bought, 2)
     np.testing.assert_allclose(scores, np.array([[0, 1], [0, 0.5], [0.5, 0], [1, 0]]))
-    assert propagate.keep_surest(scores, bought, 100).label.tolist() == [1, 1, 0, 0]
+    assert propagation.keep_surest(scores, bought, 100).label.tolist() == [1, 1, 0, 0]
 
 
 def test_the_stage_runs_and_depends_on_what_it_imports(tmp_path: Path) -> None:

@@ -76,12 +76,19 @@ def test_every_setting_of_the_recipe_is_a_parameter_that_it_changes() -> None:
             assert all(value != recipe.get(setting, default[setting]) for setting, value in changed.items()), name
 
 
-def test_a_quarter_of_the_budget_goes_to_representatives_unless_it_buys_all() -> None:
+def test_a_quarter_of_the_budget_and_the_first_hundred_go_to_representatives() -> None:
     assert at_budget(2000) == {"select_labels.n_labels": "2000", "n_clusters": "500"}
-    assert at_budget(2)["n_clusters"] == "2"
-    everything = combine(read_recipe(RECIPE), {"select_labels.n_labels": "60000"})
-    assert everything == read_recipe(RECIPE) | at_budget(60_000)
-    assert (everything["select_labels.strategy"], everything["n_clusters"]) == ("all", "500")
+    n_representatives = {n: int(at_budget(n)["n_clusters"]) for n in (2, 50, 100, 101, 200, 400, 500, 20_000)}
+    assert n_representatives == {2: 2, 50: 50, 100: 100, 101: 100, 200: 100, 400: 100, 500: 125, 20_000: 5000}
+
+
+@pytest.mark.parametrize("budget", ["60000", "all"])
+def test_a_budget_that_buys_all_needs_no_choice(budget: str) -> None:
+    everything = combine(read_recipe(RECIPE), {"select_labels.n_labels": budget, "seed": "1"})
+    assert everything == read_recipe(RECIPE) | at_budget(60_000) | {"seed": "1"}
+    assert everything["select_labels.strategy"] == "all"
+    assert everything["select_labels.n_labels"] == "60000"
+    assert everything["n_clusters"] == read_recipe(RECIPE)["n_clusters"]
 
 
 def test_what_is_chosen_by_hand_stands_at_any_budget() -> None:
@@ -115,7 +122,7 @@ def test_a_recipe_holds_parameters(content: str, message: str, tmp_path: Path, m
     [
         ("few-labels --set n_labels=500", "--set: 'n_labels' is no parameter"),
         ("few-labels --set seed", "--set is 'seed', allowed is name=value"),
-        ("few-labels --set select_labels.n_labels=some", "n_labels is 'some', allowed are 2 and more"),
+        ("few-labels --set select_labels.n_labels=some", "n_labels is 'some', allowed are 2 and more, and all"),
         ("few-labels --set seed=$(touch${IFS}trapped)", "params.yaml: seed is '$(touch${IFS}trapped)', allowed is"),
         ("few-labels --set train_nn.mixup=`touch`", "--set 'train_nn.mixup=`touch`': not YAML"),
     ],

@@ -52,6 +52,7 @@ def test_the_stages_are_those_of_the_design() -> None:
         "kmeans",
         "featurize",
         "select-labels",
+        "refine",
         "propagate",
         "train-logreg",
         "train-nn",

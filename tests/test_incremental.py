@@ -10,7 +10,8 @@ import yaml
 from few_labels.ledger import append_answer
 from tests.conftest import PROJECT, Clone, executed, leaves
 
-FROM_KMEANS = {"kmeans", "featurize", "select-labels", "propagate", "train-logreg", "train-nn", "evaluate"}
+FROM_KMEANS = {"kmeans", "featurize", "select-labels", "refine", "propagate", "train-logreg", "train-nn", "evaluate"}
+SPREAD = {"refine", "propagate"}
 TRAIN_NN = {"train-nn", "evaluate"}
 TRAIN_LOGREG = {"train-logreg", "evaluate"}
 
@@ -20,7 +21,7 @@ TRAIN_LOGREG = {"train-logreg", "evaluate"}
 RERUNS: list[tuple[str, Any, set[str]]] = [
     ("seed", 7, {"embed"} | FROM_KMEANS),
     ("n_clusters", 60, FROM_KMEANS),
-    ("percentile", 50, {"propagate"} | TRAIN_LOGREG | TRAIN_NN),
+    ("percentile", 50, SPREAD | TRAIN_LOGREG | TRAIN_NN),
     ("download.dataset", "the-same", {"download", "select-labels"}),
     ("download.source", "auto", {"download"}),
     ("download.limit", 900, {"download", "embed"} | FROM_KMEANS),
@@ -36,43 +37,52 @@ RERUNS: list[tuple[str, Any, set[str]]] = [
     ("kmeans.n_iter_pixels", 2, FROM_KMEANS),
     ("featurize.representation", "distances", {"featurize"} | TRAIN_LOGREG),
     ("select_labels.oracle", "person", {"select-labels"}),
-    ("select_labels.strategy", "random", {"select-labels", "propagate"} | TRAIN_LOGREG | TRAIN_NN),
-    ("select_labels.n_labels", 30, {"select-labels", "propagate"} | TRAIN_LOGREG | TRAIN_NN),
+    ("select_labels.strategy", "random", {"select-labels"} | SPREAD | TRAIN_LOGREG | TRAIN_NN),
+    ("select_labels.n_labels", 30, {"select-labels"} | SPREAD | TRAIN_LOGREG | TRAIN_NN),
     ("select_labels.n_rounds", 4, {"select-labels"}),
     ("select_labels.n_queries", 10, {"select-labels"}),
-    ("select_labels.n_audit", 100, {"select-labels", "propagate"} | TRAIN_LOGREG | TRAIN_NN),
-    ("propagate.method", "linear", {"propagate"} | TRAIN_LOGREG | TRAIN_NN),
-    ("propagate.n_neighbours", 5, {"propagate"}),
-    ("propagate.alpha", 0.5, {"propagate"}),
-    ("propagate.n_steps", 5, {"propagate"}),
-    ("propagate.weighting", "equal", {"propagate"}),
-    ("train_logreg.C", 1.0, {"select-labels", "propagate"} | TRAIN_LOGREG),
-    ("train_logreg.max_iter", 5, {"select-labels", "propagate"} | TRAIN_LOGREG),
-    ("train_nn.architecture", "published", TRAIN_NN),
-    ("train_nn.batch_size", 8, TRAIN_NN),
-    ("train_nn.learning_rate", 0.001, TRAIN_NN),
-    ("train_nn.schedule", "constant", TRAIN_NN),
-    ("train_nn.max_epochs", 1, TRAIN_NN),
-    ("train_nn.max_steps", 20, TRAIN_NN),
+    ("select_labels.n_audit", 100, {"select-labels"} | SPREAD | TRAIN_LOGREG | TRAIN_NN),
+    ("refine.max_steps", 20, SPREAD | TRAIN_LOGREG | TRAIN_NN),
+    ("refine.n_components", 16, {"refine"}),
+    ("propagate.method", "linear", SPREAD | TRAIN_LOGREG | TRAIN_NN),
+    ("propagate.n_neighbours", 5, SPREAD),
+    ("propagate.alpha", 0.5, SPREAD),
+    ("propagate.n_steps", 5, SPREAD),
+    ("propagate.weighting", "equal", SPREAD),
+    ("propagate.class_prior", "uniform", SPREAD),
+    ("train_logreg.C", 1.0, {"select-labels"} | SPREAD | TRAIN_LOGREG),
+    ("train_logreg.max_iter", 5, {"select-labels"} | SPREAD | TRAIN_LOGREG),
+    ("train_nn.architecture", "published", {"refine"} | TRAIN_NN),
+    ("train_nn.batch_size", 8, {"refine"} | TRAIN_NN),
+    ("train_nn.learning_rate", 0.001, {"refine"} | TRAIN_NN),
+    ("train_nn.schedule", "constant", {"refine"} | TRAIN_NN),
+    ("train_nn.max_epochs", 1, {"refine"} | TRAIN_NN),
+    ("train_nn.max_steps", 20, {"refine"} | TRAIN_NN),
     # With a huge patience nothing changes but the parameter, so the same network comes out and evaluate is spared.
-    ("train_nn.patience", 1000, {"train-nn"}),
-    ("train_nn.validation_fraction", 0.3, TRAIN_NN),
-    ("train_nn.mixup", 0.5, TRAIN_NN),
+    ("train_nn.patience", 1000, {"refine", "train-nn"}),
+    ("train_nn.validation_fraction", 0.3, {"refine"} | TRAIN_NN),
+    ("train_nn.mixup", 0.5, {"refine"} | TRAIN_NN),
 ]
+# What else has to change for a value to be allowed.
+WITH = {"refine.max_steps": {"propagate.method": "linear"}}
 # The same, where the recipe for few labels uses what the default leaves aside.
 RERUNS_OF_THE_RECIPE: list[tuple[str, Any, set[str]]] = [
-    ("embed.n_words", 10, {"embed", "kmeans", "select-labels", "propagate"}),
-    ("embed.patch_size", 5, {"embed", "kmeans", "select-labels", "propagate"}),
-    ("embed.n_regions", 2, {"embed", "kmeans", "select-labels", "propagate"}),
-    ("embed.n_components", 10, {"embed", "kmeans", "select-labels", "propagate"}),
-    ("select_labels.n_labels", 50, {"select-labels", "propagate"}),
-    ("select_labels.n_rounds", 2, {"select-labels", "propagate"}),
-    ("propagate.n_neighbours", 5, {"propagate"}),
-    ("propagate.alpha", 0.5, {"propagate"}),
-    ("propagate.n_steps", 5, {"propagate"}),
-    ("propagate.weighting", "equal", {"propagate"}),
-    ("percentile", 50, {"propagate"}),
-    ("train_logreg.C", 3.0, {"select-labels", "propagate"}),
+    ("embed.n_words", 10, {"embed", "kmeans", "select-labels"} | SPREAD),
+    ("embed.patch_size", 5, {"embed", "kmeans", "select-labels"} | SPREAD),
+    ("embed.n_regions", 2, {"embed", "kmeans", "select-labels"} | SPREAD),
+    ("embed.n_components", 10, {"embed", "kmeans", "select-labels"} | SPREAD),
+    ("select_labels.n_labels", 50, {"select-labels"} | SPREAD),
+    ("select_labels.n_rounds", 2, {"select-labels"} | SPREAD),
+    ("propagate.n_neighbours", 5, SPREAD),
+    ("propagate.alpha", 0.5, SPREAD),
+    ("propagate.n_steps", 5, SPREAD),
+    ("propagate.weighting", "equal", SPREAD),
+    ("propagate.class_prior", "none", SPREAD),
+    ("percentile", 50, SPREAD),
+    ("refine.max_steps", 0, SPREAD),
+    ("refine.n_components", 8, SPREAD),
+    ("train_nn.mixup", 0, SPREAD),
+    ("train_logreg.C", 3.0, {"select-labels"} | SPREAD),
 ]
 
 
@@ -84,7 +94,7 @@ def test_every_parameter_has_a_row() -> None:
 @pytest.mark.parametrize(("name", "value", "stages"), RERUNS, ids=[name for name, _, _ in RERUNS])
 def test_a_change_reruns_what_it_reaches(clone: Clone, name: str, value: Any, stages: set[str]) -> None:
     before = (clone.path / "params.yaml").read_text()
-    clone.set_params({name: value})
+    clone.set_params({name: value} | WITH.get(name, {}))
     assert set(clone.repro()) == stages
 
     (clone.path / "params.yaml").write_text(before)
@@ -108,18 +118,18 @@ def test_the_recipe_is_one_command_at_any_budget(clone: Clone) -> None:
     clone.sh("make few-labels LABELS=500".replace("500", "60"))
     assert clone.metrics()["labels"] == {"bought": 60, "trained_on": 1000}
     params = (clone.path / "params.yaml").read_text()
-    assert "n_clusters: 15" in params
+    assert "n_clusters: 60" in params
     assert "method: graph-and-linear" in params
 
 
 def test_an_experiment_starts_where_its_parameter_enters(clone: Clone) -> None:
     ran = executed(clone.sh("dvc exp run -S percentile=50"))
-    assert sorted(ran) == ["evaluate", "propagate", "train-logreg", "train-nn"]
+    assert sorted(ran) == ["evaluate", "propagate", "refine", "train-logreg", "train-nn"]
     assert "propagation.coverage" in clone.sh("dvc metrics diff")
 
 
 def test_a_quick_run_needs_no_more_than_two_settings(clone: Clone) -> None:
-    assert len(executed(clone.sh("dvc exp run -S download.limit=6000 -S select_labels.n_labels=200"))) == 9
+    assert len(executed(clone.sh("dvc exp run -S download.limit=6000 -S select_labels.n_labels=200"))) == 10
     assert clone.metrics()["labels"]["bought"] == 200
 
 
@@ -130,7 +140,7 @@ def test_one_more_answer_reruns_what_it_reaches(clone: Clone) -> None:
     append_answer(
         clone.path / "labels/fashion-mnist.csv", image=queries["image"][0], label="Bag", annotator="A. Tester", round=2
     )
-    assert set(clone.repro()) == {"select-labels", "propagate"} | TRAIN_LOGREG | TRAIN_NN
+    assert set(clone.repro()) == {"select-labels"} | SPREAD | TRAIN_LOGREG | TRAIN_NN
     assert clone.metrics()["labels"]["bought"] == 51
 
 

@@ -17,8 +17,8 @@ from few_labels.components import fit_components
 from few_labels.embedding import fit_patches
 from few_labels.graph import join_neighbours
 from few_labels.logistic_regression import train
+from few_labels.network import build, keras
 from stages.kmeans import fit_kmeans
-from stages.train_nn import build, keras
 
 rng = np.random.default_rng(0)
 images = rng.integers(0, 256, (2000, 28, 28, 1), np.uint8)

@@ -37,7 +37,7 @@ SMALL: dict[str, Any] = {
     "train_nn.max_steps": 60,
 }
 PERSON = {"select_labels.oracle": "person"}
-LEARNING = {"propagate", "train-logreg", "train-nn", "evaluate"}
+LEARNING = {"refine", "propagate", "train-logreg", "train-nn", "evaluate"}
 METRICS = {"labels", "propagation", "logreg", "nn", "audit", "calibration"}
 
 

@@ -176,7 +176,7 @@ def score_by_network(
         Calibrated.
     """
     # TensorFlow takes seconds to load, and the other classifier does without.
-    from stages.train_nn import score
+    from few_labels.network import score
 
     scores = score(deserialize(NETWORK, network), images)
     return apply_temperature(scores, json.loads(calibration)["temperature"])

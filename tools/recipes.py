@@ -20,6 +20,8 @@ RECIPES = PROJECT / "recipes"
 BUDGET = "select_labels.n_labels"
 # Of Fashion-MNIST, for which the recipe was made.
 ALL_LABELS = 60_000
+# With fewer, a classifier knows too little of the classes for its doubts to be worth a label.
+LEAST_REPRESENTATIVES = 100
 
 
 def main(
@@ -35,7 +37,8 @@ def main(
 def combine(recipe: dict[str, str], chosen: dict[str, str]) -> dict[str, str]:
     """Give a recipe's settings where some are chosen by hand: the budget moves others, unless these are chosen too."""
     budget = (recipe | chosen).get(BUDGET)
-    return recipe | (at_budget(parse_budget(budget)) if budget else {}) | chosen
+    by_budget = at_budget(parse_budget(budget)) if budget else {}
+    return recipe | chosen | {name: value for name, value in by_budget.items() if name == BUDGET or name not in chosen}
 
 
 def read_recipe(name: str) -> dict[str, str]:
@@ -66,10 +69,24 @@ def read_recipe(name: str) -> dict[str, str]:
 
 
 def at_budget(n_labels: int) -> dict[str, str]:
-    """Give the settings for a budget: a quarter goes to representatives and the rest to margins, unless it buys all."""
+    """Give the settings for a budget, by one rule.
+
+    A quarter of the labels, and the first hundred in any case, go to the representatives of as many clusters, the rest
+    to the smallest margins. Up to 100 labels there are no margins, and a budget that buys all needs no choice.
+
+    Parameters
+    ----------
+    n_labels : int
+        2 or more.
+
+    Returns
+    -------
+    dict
+        Values as they are written, by the name that the parameter has in params.yaml.
+    """
     if n_labels >= ALL_LABELS:
         return {BUDGET: str(n_labels), "select_labels.strategy": "all"}
-    return {BUDGET: str(n_labels), "n_clusters": str(max(2, n_labels // 4))}
+    return {BUDGET: str(n_labels), "n_clusters": str(max(min(n_labels, LEAST_REPRESENTATIVES), n_labels // 4))}
 
 
 def to_arguments(settings: dict[str, str]) -> list[str]:
@@ -92,9 +109,11 @@ def parse_settings(settings: list[str]) -> dict[str, str]:
 
 
 def parse_budget(budget: str) -> int:
-    """Read a number of labels."""
+    """Read a number of labels, or ``all``."""
+    if budget == "all":
+        return ALL_LABELS
     if not budget.isdecimal() or int(budget) < 2:
-        raise InputError(f"{BUDGET} is {quote(budget)}, allowed are 2 and more")
+        raise InputError(f"{BUDGET} is {quote(budget)}, allowed are 2 and more, and all")
     return int(budget)
 
 

@@ -6,20 +6,22 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from few_labels import network as networks
 from few_labels.errors import InputError
 from few_labels.images import to_unit_range
-from few_labels.parameters import Architecture, TrainNN
-from few_labels.tensorflow_setup import keras
-from stages import train_nn
-from stages.train_nn import (
+from few_labels.network import (
+    activate,
     build,
     has_collapsed,
     mix,
     save_reproducibly,
+    score,
     train,
     train_until_alive,
     weigh_classes,
 )
+from few_labels.parameters import Architecture, TrainNN
+from few_labels.tensorflow_setup import keras
 from tests.conftest import Clone, read_images, read_labels
 
 FASHION = (28, 28, 1)
@@ -132,7 +134,7 @@ def test_a_collapse_starts_again_from_another_seed(
     images: np.ndarray, labels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seeds = []
-    learn, short = train_nn.train, SETTINGS.model_copy(update={"max_steps": 16, "max_epochs": 1})
+    learn, short = networks.train, SETTINGS.model_copy(update={"max_steps": 16, "max_epochs": 1})
 
     def train_badly_twice(*args: object) -> keras.Sequential:
         seeds.append(args[4])
@@ -141,7 +143,7 @@ def test_a_collapse_starts_again_from_another_seed(
             network.set_weights([np.zeros_like(weights) for weights in network.get_weights()])
         return network
 
-    monkeypatch.setattr(train_nn, "train", train_badly_twice)
+    monkeypatch.setattr(networks, "train", train_badly_twice)
     _, restarts = train_until_alive(images[:256], labels[:256], 10, short, seed=1, history=tmp_path)
     assert restarts == 2
     assert len(set(seeds)) == 3
@@ -157,6 +159,19 @@ def test_a_folder_sorted_by_class_does_not_look_collapsed(images: np.ndarray, la
     answers.layers[-1].set_weights([np.array([[-1.0, 1.0]]), np.array([0.5, -0.5])])
     assert not has_collapsed(answers, bright, seed=0)
     assert has_collapsed(network, bright, seed=0)
+
+
+@pytest.mark.parametrize("architecture", get_args(Architecture))
+def test_the_scores_are_what_the_last_layer_makes_of_the_activations(
+    architecture: Architecture, idx_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks, "IMAGES_AT_ONCE", 40)
+    pictures = read_images(idx_folder)[:100]
+    network = build(architecture, FASHION, 10)
+    activations, scores = activate(network, pictures)
+    np.testing.assert_allclose(scores, score(network, pictures), atol=1e-6)
+    assert len(activations) == 100
+    np.testing.assert_allclose(network.layers[-1](activations), scores, atol=1e-5)
 
 
 @pytest.mark.parametrize(("shape", "n_classes"), [((8, 8, 1), 2), ((64, 64, 3), 200)])

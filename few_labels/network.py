@@ -1,0 +1,366 @@
+"""Convolutional networks, trained on labels of which some are wrong.
+
+``compact`` is this project's network, and ``large`` its bigger sister, which has room for what mixed images teach.
+``published`` is the network of the study that the project reproduces, whose one-channel bottleneck dies in about a
+third of its runs: such a collapse is detected, and the training starts again from another seed.
+
+A label counts as much as its weight says. Mixing images shows the network other ones at each epoch, so that it finds
+an answer which holds between them too, instead of learning wrong labels by heart.
+"""
+
+# The callbacks below load TensorFlow by themselves: it has to be set up before them.
+from few_labels.tensorflow_setup import keras, tf  # isort: skip
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from dvclive import Live
+from dvclive.keras import DVCLiveCallback
+from numpy.typing import NDArray
+from tqdm.keras import TqdmCallback
+
+from few_labels.artifacts import replacing
+from few_labels.errors import InputError
+from few_labels.images import to_unit_range
+from few_labels.parameters import Architecture, Schedule, TrainNN
+
+MAX_RESTARTS = 3
+MIN_STEPS_PER_EPOCH = 16
+N_LOOKED_AT = 1000
+IMAGES_AT_ONCE = 10_000
+# Three convolutions without padding each take two pixels.
+LEAST_SIDE_PUBLISHED = 7
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def build(architecture: Architecture, image_shape: tuple[int, ...], n_classes: int) -> keras.Sequential:
+    """Build an untrained network.
+
+    Parameters
+    ----------
+    architecture : str
+        ``compact``, ``large`` or ``published``.
+    image_shape : tuple of int
+        Height, width and channels.
+    n_classes : int
+
+    Returns
+    -------
+    keras.Sequential
+        From images of that shape in 0-1 to a score for each class.
+
+    Raises
+    ------
+    InputError
+        If the images are too small for the architecture.
+    """
+    if architecture == "published" and min(image_shape[:2]) < LEAST_SIDE_PUBLISHED:
+        raise InputError(
+            f"architecture published is for images of {LEAST_SIDE_PUBLISHED} pixels a side or more, "
+            f"these are of {image_shape[0]} x {image_shape[1]}"
+        )
+    # Layers are numbered from one in every network, so that a second one of a process is saved like the first.
+    keras.utils.clear_session()
+    layers = keras.layers
+    stack = {
+        # It strides and pools before the second layer: most of a network's time goes where the images are largest.
+        "compact": lambda: [
+            layers.Conv2D(32, 5, strides=2, padding="same", activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(64, 3, padding="same", activation="relu"),
+            layers.Flatten(),
+            layers.Dense(128, activation="relu"),
+            layers.Dropout(0.5),
+            layers.Dense(n_classes, activation="softmax"),
+        ],
+        # Dropout on both sides of the wide layer keeps labels that were spread, some of them wrong, from being learnt.
+        "large": lambda: [
+            layers.Conv2D(32, 4, strides=2, padding="same", activation="relu"),
+            layers.Conv2D(64, 3, padding="same", activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(128, 3, padding="same", activation="relu"),
+            layers.Flatten(),
+            layers.Dropout(0.3),
+            layers.Dense(256, activation="relu"),
+            layers.Dropout(0.3),
+            layers.Dense(n_classes, activation="softmax"),
+        ],
+        "published": lambda: [
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.Conv2D(128, 3, activation="relu"),
+            layers.Conv2D(1, 1, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(64, activation="relu"),
+            layers.Dense(n_classes, activation="sigmoid"),
+        ],
+    }[architecture]
+    return keras.Sequential([keras.Input(image_shape), *stack()], name=architecture)
+
+
+def train_until_alive(
+    X: NDArray[np.float32],
+    y: NDArray[np.unsignedinteger],
+    n_classes: int,
+    settings: TrainNN,
+    seed: int,
+    history: Path,
+    weight: NDArray[np.float32] | None = None,
+) -> tuple[keras.Sequential, int]:
+    """Train a network, and again from another seed as long as it collapses to one class.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_images, height, width, channels), float32, in 0-1
+    y : ndarray of shape (n_images,), unsigned integer
+    n_classes : int
+    settings : TrainNN
+    seed : int
+        Each attempt derives its own seed from it.
+    history : Path
+        Folder for DVCLive's log of the last attempt.
+    weight : ndarray of shape (n_images,), float32, in 0-1, or None
+        How much each label counts; None counts all alike.
+
+    Returns
+    -------
+    network : keras.Sequential
+    restarts : int
+        0-3.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two classes, or every attempt collapsed.
+    """
+    if len(np.unique(y)) < 2:
+        raise InputError(f"the training set has {len(np.unique(y))} class, allowed are 2 or more: buy more labels")
+    for restarts in range(MAX_RESTARTS + 1):
+        network = train(X, y, n_classes, settings, derive_seed(seed, restarts), history, weight)
+        if not has_collapsed(network, X, seed):
+            return network, restarts
+        print(f"the network answers one class for every image (attempt {restarts + 1} of {MAX_RESTARTS + 1})")
+    raise InputError(
+        f"the {settings.architecture} network collapsed to one class in {MAX_RESTARTS + 1} attempts: "
+        "try another seed, a lower learning_rate or architecture compact"
+    )
+
+
+def derive_seed(seed: int, attempt: int) -> int:
+    """Give the seed of an attempt, counted from 0."""
+    return int(np.random.SeedSequence((seed, attempt)).generate_state(1)[0])
+
+
+def split(n_images: int, validation_fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw the images that choose the best epoch, and give them and those to learn from; both shuffled."""
+    shuffled = np.random.default_rng(seed).permutation(n_images)
+    n_validation = max(1, round(n_images * validation_fraction))
+    return shuffled[:n_validation], shuffled[n_validation:]
+
+
+def train(
+    X: NDArray[np.float32],
+    y: NDArray[np.unsignedinteger],
+    n_classes: int,
+    settings: TrainNN,
+    seed: int,
+    history: Path,
+    weight: NDArray[np.float32] | None = None,
+) -> keras.Sequential:
+    """Train a network once, and keep the weights of the epoch with the lowest validation loss.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_images, height, width, channels), float32, in 0-1
+    y : ndarray of shape (n_images,), unsigned integer
+    n_classes : int
+    settings : TrainNN
+    seed : int
+        Moves the split, the initial weights, the shuffling, the mixing and the dropout.
+    history : Path
+        Folder for DVCLive's log: loss and accuracy on both parts, epoch by epoch.
+    weight : ndarray of shape (n_images,), float32, in 0-1, or None
+        How much each label counts; None counts all alike.
+
+    Returns
+    -------
+    keras.Sequential
+    """
+    keras.utils.set_random_seed(seed)
+    held_out, kept = split(len(X), settings.validation_fraction, seed)
+
+    batch_size = min(settings.batch_size, max(1, len(kept) // MIN_STEPS_PER_EPOCH))
+    steps_per_epoch = -(-len(kept) // batch_size)
+    epochs = min(settings.max_epochs, max(1, round(settings.max_steps / steps_per_epoch)))
+
+    network = build(settings.architecture, X.shape[1:], n_classes)
+    rate = settings.learning_rate * (batch_size / settings.batch_size) ** 0.5
+    network.compile(
+        optimizer=keras.optimizers.Adam(schedule_rate(rate, settings.schedule, epochs * steps_per_epoch)),
+        loss="categorical_crossentropy" if settings.mixup else "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        steps_per_execution=min(MIN_STEPS_PER_EPOCH, steps_per_epoch),
+    )
+    examples: dict[str, Any]
+    if settings.mixup:
+        targets = weigh_classes(y, n_classes, weight)
+        examples = {
+            "x": mix(X[kept], targets[kept], settings.mixup, batch_size, seed),
+            "shuffle": False,
+            "validation_data": (X[held_out], targets[held_out]),
+        }
+    else:
+        kept_weight, held_out_weight = (None, None) if weight is None else (weight[kept], weight[held_out])
+        examples = {
+            "x": X[kept],
+            "y": y[kept],
+            "sample_weight": kept_weight,
+            "batch_size": batch_size,
+            "validation_data": (X[held_out], y[held_out], held_out_weight),
+        }
+    network.fit(
+        **examples,
+        epochs=epochs,
+        validation_batch_size=batch_size,
+        verbose=0,
+        callbacks=[
+            keras.callbacks.EarlyStopping("val_loss", patience=settings.patience, restore_best_weights=True),
+            TqdmCallback(verbose=0),
+            DVCLiveCallback(live=Live(str(history), save_dvc_exp=False, dvcyaml=None)),
+        ],
+    )
+    return network
+
+
+def weigh_classes(
+    y: NDArray[np.unsignedinteger], n_classes: int, weight: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    """Give the weight of each label in the column of its class, for a loss that is linear in its targets.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_images,), unsigned integer
+    n_classes : int
+    weight : ndarray of shape (n_images,), float32, in 0-1, or None
+        None weighs all by 1.
+
+    Returns
+    -------
+    ndarray of shape (n_images, n_classes), float32
+        0 in all columns but one of each row.
+    """
+    targets = np.zeros((len(y), n_classes), np.float32)
+    targets[np.arange(len(y)), y] = 1 if weight is None else weight
+    return targets
+
+
+def mix(
+    X: NDArray[np.float32], targets: NDArray[np.float32], alpha: float, batch_size: int, seed: int
+) -> tf.data.Dataset:
+    """Shuffle images, and mix those of a batch with each other, anew at each epoch.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_images, height, width, channels), float32, in 0-1
+    targets : ndarray of shape (n_images, n_classes), float32
+    alpha : float
+        Greater than 0: both parameters of the beta distribution.
+    batch_size : int
+    seed : int
+
+    Returns
+    -------
+    tf.data.Dataset
+        Batches of images and of their targets.
+    """
+    layer = keras.layers.MixUp(alpha=alpha, seed=seed, dtype="float32")
+
+    def mix_batch(images: tf.Tensor, classes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        mixed = layer({"images": images, "labels": classes}, training=True)
+        return mixed["images"], mixed["labels"]
+
+    examples = tf.data.Dataset.from_tensor_slices((X, targets))
+    return examples.shuffle(len(X), seed=seed).batch(batch_size).map(mix_batch).prefetch(1)
+
+
+def schedule_rate(
+    peak: float, schedule: Schedule, n_steps: int
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """Give the learning rate over ``n_steps``: constant, or warmed up and cooled down to zero."""
+    if schedule == "constant":
+        return peak
+    warm_up = n_steps // 10
+    return keras.optimizers.schedules.CosineDecay(0.0, n_steps - warm_up, warmup_target=peak, warmup_steps=warm_up)
+
+
+def has_collapsed(network: keras.Sequential, X: NDArray[np.float32], seed: int) -> bool:
+    """Tell whether a network answers the same class for all of the images, or for a thousand drawn from them."""
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(X))[:N_LOOKED_AT])
+    answers = network.predict(X[drawn], verbose=0).argmax(axis=1)
+    return len(np.unique(answers)) == 1
+
+
+def score(network: keras.Sequential, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Score images, block by block.
+
+    Parameters
+    ----------
+    network : keras.Sequential
+    images : ndarray of shape (n_images, height, width, channels), uint8
+
+    Returns
+    -------
+    ndarray of shape (n_images, n_classes), float32
+    """
+    scores = np.empty((len(images), network.output_shape[-1]), np.float32)
+    for start in range(0, len(images), IMAGES_AT_ONCE):
+        some = images[start : start + IMAGES_AT_ONCE]
+        scores[start : start + len(some)] = network.predict(to_unit_range(some), batch_size=500, verbose=0)
+    return scores
+
+
+def activate(network: keras.Sequential, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Give what the last hidden layer makes of images, and their scores, block by block.
+
+    Parameters
+    ----------
+    network : keras.Sequential
+    images : ndarray of shape (n_images, height, width, channels), uint8
+
+    Returns
+    -------
+    activations : ndarray of shape (n_images, n_units), float32
+    scores : ndarray of shape (n_images, n_classes), float32
+    """
+    seen = keras.Model(network.inputs, [network.layers[-1].input, network.layers[-1].output])
+    activations, scores = (np.empty((len(images), layer.shape[-1]), np.float32) for layer in seen.outputs)
+    for start in range(0, len(images), IMAGES_AT_ONCE):
+        rows = slice(start, start + IMAGES_AT_ONCE)
+        activations[rows], scores[rows] = seen.predict(to_unit_range(images[rows]), batch_size=500, verbose=0)
+    return activations, scores
+
+
+def save_reproducibly(network: keras.Sequential, path: Path) -> None:
+    """Write a ``.keras`` file that depends on the network alone: no clock in it, no optimiser state.
+
+    Parameters
+    ----------
+    network : keras.Sequential
+    path : Path
+        Where ``keras.models.load_model`` finds it.
+    """
+    uncompiled = keras.models.clone_model(network)
+    uncompiled.set_weights(network.get_weights())
+    with replacing(path) as temporary:
+        uncompiled.save(temporary)
+        with zipfile.ZipFile(temporary) as archive:
+            parts = {part: archive.read(part) for part in sorted(archive.namelist())}
+        metadata = json.loads(parts["metadata.json"])
+        metadata["date_saved"] = "1980-01-01@00:00:00"
+        parts["metadata.json"] = json.dumps(metadata).encode()
+        with zipfile.ZipFile(temporary, "w") as archive:
+            for part, content in parts.items():
+                archive.writestr(zipfile.ZipInfo(part, ZIP_EPOCH), content)

@@ -1,0 +1,126 @@
+"""Train a first network on labels that were spread once, and give what it makes of each image.
+
+It learned which differences matter, which no embedding without labels can know: in its last hidden layer images of a
+class lie closer together. There the bought labels are spread again, as in Iscen et al. (2019, "Label propagation for
+deep semi-supervised learning"), and another network learns from what comes of it. With ``max_steps`` 0, or where no
+image is left to spread a label to, there is no first network, and what is written has no columns.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from typer import Option
+
+from few_labels.artifacts import (
+    LabelledImages,
+    load_classes,
+    load_embedding,
+    load_images,
+    load_index,
+    load_labelled,
+    save_array,
+)
+from few_labels.components import fit_components
+from few_labels.errors import InputError
+from few_labels.images import to_rows, to_unit_range
+from few_labels.parameters import Propagate, Refine, TrainLogreg, TrainNN
+from few_labels.propagation import leave_out, require_two_classes, spread_by_scores
+from stages import run
+
+
+def main(
+    refine: Refine,
+    propagate: Propagate,
+    percentile: float,
+    train_logreg: TrainLogreg,
+    train_nn: TrainNN,
+    seed: int,
+    images: Annotated[Path, Option()],
+    embedding: Annotated[Path, Option()],
+    classes: Annotated[Path, Option()],
+    bought: Annotated[Path, Option()],
+    audit_images: Annotated[Path, Option(help="what nothing may be trained on")],
+    learned_embedding: Annotated[Path, Option()],
+    first_scores: Annotated[Path, Option(help="the network's scores of the classes for each image")],
+) -> None:
+    pictures, class_names = load_images(images), load_classes(classes).class_names
+    n_images = len(pictures)
+    purchase = load_labelled(bought, n_images, len(class_names))
+    audit = load_index(audit_images, n_images)
+    learned = scores = np.empty((n_images, 0), np.float32)
+    if refine.max_steps == 0 or len(purchase.index) + len(audit) == n_images:
+        print("no first network")
+    else:
+        if propagate.method == "cluster":
+            raise InputError(
+                f"refine.max_steps is {refine.max_steps}, allowed is 0 where propagate.method is cluster: a first "
+                "network's view of the images is for methods that compare them, such as graph-and-linear"
+            )
+        require_two_classes(purchase, class_names)
+        X = to_rows(load_embedding(embedding, n_images))
+        labelled = leave_out(spread_by_scores(X, purchase, class_names, propagate, percentile, train_logreg), audit)
+        settings = train_nn.model_copy(update={"max_steps": refine.max_steps})
+        activations, scores = look(pictures, labelled, len(class_names), settings, seed)
+        learned = reduce_activations(X, activations, refine.n_components)
+        print(f"first network on {len(labelled.index)} images, {learned.shape[1]} components of its last hidden layer")
+    save_array(learned_embedding, learned)
+    save_array(first_scores, scores)
+
+
+def look(
+    pictures: NDArray[np.uint8], labelled: LabelledImages, n_classes: int, settings: TrainNN, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Train a network, and have it look at every image.
+
+    Parameters
+    ----------
+    pictures : ndarray of shape (n_images, height, width, channels), uint8
+    labelled : LabelledImages
+        The training set.
+    n_classes : int
+    settings : TrainNN
+    seed : int
+
+    Returns
+    -------
+    activations : ndarray of shape (n_images, n_units), float32
+        Of the last hidden layer.
+    scores : ndarray of shape (n_images, n_classes), float32
+    """
+    # TensorFlow takes seconds to load, and a run without a first network does without.
+    from few_labels.network import activate, train_until_alive
+
+    X = to_unit_range(pictures[labelled.index])
+    with tempfile.TemporaryDirectory() as scratch:
+        network, _ = train_until_alive(X, labelled.label, n_classes, settings, seed, Path(scratch), labelled.weight)
+    return activate(network, pictures)
+
+
+def reduce_activations(
+    X: NDArray[np.float32], activations: NDArray[np.float32], n_components: int
+) -> NDArray[np.float32]:
+    """Give principal components of activations, spread as widely as the embedding that they are to stand beside.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_images, n_features), float32
+        The embedding.
+    activations : ndarray of shape (n_images, n_units), float32
+    n_components : int
+        At most min(n_images, n_units) are given.
+
+    Returns
+    -------
+    ndarray of shape (n_images, n_components), float32
+        Of the same total variance as ``X``.
+    """
+    components = fit_components(activations, min(n_components, *activations.shape))
+    scale = np.sqrt(X.var(axis=0).sum() / max(components.variance.sum(), np.finfo(np.float32).tiny))
+    return np.float32(scale) * components.transform(activations)
+
+
+if __name__ == "__main__":
+    run(main)
