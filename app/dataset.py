@@ -2,15 +2,14 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from numpy.typing import NDArray
 
 from few_labels.artifacts import load_classes, load_clustering, load_embedding, load_images, load_names
 from few_labels.errors import InputError, quote
+from stages import read_parameters
 
 
 @dataclass(frozen=True)
@@ -93,15 +92,14 @@ class Settings:
 
     dataset: str
     oracle: str
-    n_labels: int
     n_queries: int
 
 
 def load_settings(path: Path) -> Settings:
     """Read what the page needs of ``params.yaml``."""
-    params: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    select = params["select_labels"]
-    return Settings(params["download"]["dataset"], select["oracle"], select["n_labels"], select["n_queries"])
+    params = read_parameters([path], [])
+    select = params.select_labels
+    return Settings(params.download.dataset, select.oracle, select.n_queries)
 
 
 def load_dataset(data: Path) -> Dataset:

@@ -109,9 +109,9 @@ def test_queries_leave_out_what_is_answered_or_before_others() -> None:
 def test_a_grid_is_the_cluster_with_most_to_label_without_the_audit() -> None:
     data = dataset([0, 0, 0, 0, 1, 1, 1, 2], audit=["1.png"])
     grid = session.next_grid(data, history())
-    assert grid == session.Grid(0, [3, 2, 0], 0)
-    assert session.next_grid(data, given(_0="cat")) == session.Grid(1, [6, 5, 4], 0)
-    assert session.next_grid(data, history(), {0, 1}) == session.Grid(2, [7], 0)
+    assert grid == session.Grid(0, [3, 2, 0], 0, is_new=True)
+    assert session.next_grid(data, given(_0="cat")) == session.Grid(1, [6, 5, 4], 0, is_new=True)
+    assert session.next_grid(data, history(), {0, 1}) == session.Grid(2, [7], 0, is_new=True)
     assert session.next_grid(data, history(), {0}, cluster=0) == grid
     everything = given(**{f"_{i}": "cat" for i in range(8) if i != 1})
     assert session.next_grid(data, everything) is None
@@ -119,7 +119,16 @@ def test_a_grid_is_the_cluster_with_most_to_label_without_the_audit() -> None:
 
 def test_a_huge_cluster_comes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "MOST_IN_GRID", 3)
-    assert session.next_grid(dataset([0] * 8), history()) == session.Grid(0, [7, 6, 5], 5)
+    assert session.next_grid(dataset([0] * 8), history()) == session.Grid(0, [7, 6, 5], 5, is_new=True)
+
+
+def test_each_cluster_is_shown_once_before_one_is_shown_again() -> None:
+    data = dataset([0, 0, 0, 0, 0, 1, 1, 2], audit=["7.png"])
+    assert session.next_grid(data, given(_0="cat")) == session.Grid(1, [6, 5], 0, is_new=True)
+    # That nobody can tell is an answer; one about an audit image tells nothing of its cluster.
+    told = given(_0="cat", _5="", _7="cat")
+    assert session.next_grid(data, told) == session.Grid(0, [4, 3, 2, 1], 0, is_new=False)
+    assert session.next_grid(data, told, {0}) == session.Grid(1, [6], 0, is_new=False)
 
 
 def test_a_suspect_is_done_with_when_it_was_changed_or_given_twice() -> None:
