@@ -2,14 +2,16 @@
 
 import io
 import json
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
-from app import session
+from app import rounds, session
 from app.dataset import Dataset, Query, Suspect, load_dataset, nearest_of_cluster
 from app.label import find_annotator
 from app.pictures import Pictures
@@ -297,3 +299,22 @@ def test_few_pixels_are_enlarged_without_smoothing() -> None:
     image = np.random.default_rng(0).integers(0, 256, (1, 28, 28, 3), np.uint8)
     shown = np.asarray(open_picture(Pictures(["a"], image, None).large(0)))
     assert (shown == image[0].repeat(19, axis=0).repeat(19, axis=1)).all()
+
+
+def test_a_round_that_is_ended_leaves_the_lock_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lock = tmp_path / "dvc.lock"
+    whole = "schema: '2.0'\nstages:\n  kmeans:\n    cmd: a\n  select-labels:\n    cmd: b\n"
+    lock.write_text(whole)
+
+    def cut(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
+        lock.write_text(whole[:30])
+        return subprocess.CompletedProcess([], -15, "", "")
+
+    monkeypatch.setattr(rounds.subprocess, "run", cut)
+    with pytest.raises(SystemExit):
+        rounds.call_dvc("repro", "select-labels")
+    assert lock.read_text() == whole
+    rounds.forget("select-labels")
+    assert yaml.safe_load(lock.read_text()) == {"schema": "2.0", "stages": {"kmeans": {"cmd": "a"}}}
+    assert [path.name for path in tmp_path.iterdir()] == ["dvc.lock"]
