@@ -250,7 +250,8 @@ class Desk:
 
     async def _take_over(self) -> None:
         stamps = self._read_stamps()
-        data, settings = await asyncio.to_thread(load_dataset, self.paths.data), load_settings(self.paths.params)
+        data = await asyncio.to_thread(load_dataset, self.paths.data)
+        settings = await asyncio.to_thread(load_settings, self.paths.params)
         is_same_pool = data.names == self.data.names
         self.data, self.settings, self._stamps = data, settings, stamps
         if not is_same_pool:

@@ -34,7 +34,7 @@ from few_labels.ledger import CANNOT_TELL, Line, find_text_problem
 HERE = Path(__file__).parent
 N_NEAR = 12
 N_AHEAD = 3
-VIEWS = {"query": "One by one", "grid": "Clusters", "review": "Review", "standing": "Where you stand"}
+VIEWS = {"grid": "Clusters", "query": "One by one", "review": "Review", "standing": "Where you stand"}
 KEYS = [
     ("1 - 9, a - z", "the class with this key; x is none"),
     ("/", "type a class; a new name makes a new class"),

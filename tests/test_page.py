@@ -386,6 +386,31 @@ def test_it_asks_about_each_cluster_once_and_goes_on_one_by_one(project: Labelli
 
 
 @needs_browser
+@pytest.mark.parametrize("view", ["query", "grid"])
+def test_what_is_asked_next_is_there_before_it_is_asked(asked: Labelling, tmp_path: Path, view: str) -> None:
+    project = Labelling(asked.clone.copy_to(tmp_path / "clone"), asked.truth)
+
+    def urls(script: str) -> set[str]:
+        return set(person.driver.execute_script(f"return {script}"))
+
+    with serving(project, "--no-train") as page, browsing() as person:
+        person.open(page.url, view)
+        person.wait(person.shown)
+        person.type_class("a")
+        shown = set[str]()
+        for _ in range(3):
+            # What was fetched ahead of this one is on the screen by now, and the next is on its way.
+            person.wait(lambda: person.driver.execute_script("return ahead.length && ahead.every(e => e.complete)"))
+            person.wait(lambda shown=shown: urls("[ahead[0].src]").isdisjoint(shown))  # type: ignore[misc]
+            person.wait(lambda: person.driver.execute_script("return ahead.every(e => e.complete)"))
+            loaded = urls("performance.getEntriesByType('resource').map(e => e.name)")
+            person.press_and_see("1")
+            shown = urls("[...document.querySelectorAll('.left img:not(.hidden)')].map(e => e.src)")
+            assert shown
+            assert shown <= loaded
+
+
+@needs_browser
 def test_where_the_data_set_answers_nobody_is_asked(asked: Labelling, tmp_path: Path) -> None:
     project = Labelling(asked.clone.copy_to(tmp_path / "clone"), asked.truth)
     project.clone.set_params({"select_labels.oracle": "dataset"})
