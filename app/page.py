@@ -34,6 +34,8 @@ from few_labels.ledger import CANNOT_TELL, Line, find_text_problem
 HERE = Path(__file__).parent
 N_NEAR = 12
 N_AHEAD = 3
+# More images than these are shown smaller, so that a key labels few that are not on the screen.
+MANY = 40
 VIEWS = {"grid": "Clusters", "query": "One by one", "review": "Review", "standing": "Where you stand"}
 KEYS = [
     ("1 - 9, a - z", "the class with this key; x is none"),
@@ -278,6 +280,7 @@ class Page:
         # it takes long to make a hundred.
         self.box.props["key"] = self.box.props["data-shown"] = self._next_shown()
         self._keep_cells(len(self.grid.rows))
+        mark(self.box, "many", len(self.grid.rows) > MANY)
         for row, (cell, image) in zip(self.grid.rows, self.cells, strict=True):
             mark(cell, "out", False)
             give(cell, "data-act", f"toggle:{row}")
