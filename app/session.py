@@ -6,7 +6,7 @@ count in the order in which they reached the ledger.
 
 import unicodedata
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -143,15 +143,18 @@ def next_queries(
 
 
 def next_grid(
-    data: Dataset, history: History, taken: Container[object] = (), cluster: int | None = None
+    data: Dataset, history: History, taken: Collection[object] = (), cluster: int | None = None
 ) -> Grid | None:
-    """Give the largest cluster that nobody began with, or else the one with the most images without a label.
+    """Give a cluster that nobody began with, or else the one with the most images without a label.
+
+    Of the former it is one that is large and unlike those that were begun: the next centre of a greedy k-means++
+    (Arthur and Vassilvitskii 2007), at first the largest. The largest are like each other, and of few classes.
 
     Parameters
     ----------
     data : Dataset
     history : History
-    taken : container
+    taken : collection
         Clusters that somebody else is looking at, or that were put aside.
     cluster : int, optional
         Show this one, if it has anything left.
@@ -168,7 +171,11 @@ def next_grid(
     is_open, n_clusters = ~is_answered & ~is_audit, int(data.cluster.max()) + 1
     n_open = np.bincount(data.cluster[is_open], minlength=n_clusters)
     is_begun = np.bincount(data.cluster[is_answered & ~is_audit], minlength=n_clusters) > 0
-    order = [cluster] if cluster is not None and n_open[cluster] else np.lexsort((-n_open, is_begun)).tolist()
+    is_seen = is_begun.copy()
+    is_seen[[number for number in taken if isinstance(number, int)]] = True
+    worth = n_open * data.unlikeness.to_nearest(is_seen) if is_seen.any() else n_open
+    worth[is_begun] = 0
+    order = [cluster] if cluster is not None and n_open[cluster] else np.lexsort((-n_open, -worth, is_begun)).tolist()
     for chosen in order:
         if n_open[chosen] and (chosen not in taken or chosen == cluster):
             rows = np.flatnonzero(is_open & (data.cluster == chosen))

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from app import rounds, session
-from app.dataset import Dataset, Query, Suspect, load_dataset, nearest_of_cluster
+from app.dataset import Dataset, Query, Suspect, Unlikeness, load_dataset, nearest_of_cluster
 from app.label import find_annotator
 from app.pictures import Pictures
 from app.standing import (
@@ -56,6 +56,7 @@ def dataset(cluster: Sequence[int], audit: Sequence[str] = ()) -> Dataset:
         audit=frozenset(audit),
         queries=[],
         suspects=[],
+        unlikeness=Unlikeness(np.array([[values[cluster.index(k)][0]] for k in range(max(cluster) + 1)])),
         row_of={name: row for row, name in enumerate(NAMES)},
     )
 
@@ -112,8 +113,8 @@ def test_a_grid_is_the_cluster_with_most_to_label_without_the_audit() -> None:
     data = dataset([0, 0, 0, 0, 1, 1, 1, 2], audit=["1.png"])
     grid = session.next_grid(data, history())
     assert grid == session.Grid(0, [3, 2, 0], 0, is_new=True)
-    assert session.next_grid(data, given(_0="cat")) == session.Grid(1, [6, 5, 4], 0, is_new=True)
-    assert session.next_grid(data, history(), {0, 1}) == session.Grid(2, [7], 0, is_new=True)
+    assert session.next_grid(data, given(_0="cat")) == session.Grid(2, [7], 0, is_new=True)
+    assert session.next_grid(data, history(), {0, 2}) == session.Grid(1, [6, 5, 4], 0, is_new=True)
     assert session.next_grid(data, history(), {0}, cluster=0) == grid
     everything = given(**{f"_{i}": "cat" for i in range(8) if i != 1})
     assert session.next_grid(data, everything) is None
@@ -131,6 +132,31 @@ def test_each_cluster_is_shown_once_before_one_is_shown_again() -> None:
     told = given(_0="cat", _5="", _7="cat")
     assert session.next_grid(data, told) == session.Grid(0, [4, 3, 2, 1], 0, is_new=False)
     assert session.next_grid(data, told, {0}) == session.Grid(1, [6], 0, is_new=False)
+
+
+def test_the_next_cluster_is_large_and_unlike_those_before() -> None:
+    # At 0, 3, 5 and 7, of 3, 2, 2 and 1 images: 2 times 5 squared is most, then 2 times 2 squared; 1 times 2 squared.
+    data, told, asked = dataset([0, 0, 0, 1, 1, 2, 2, 3]), history(), []
+    while (grid := session.next_grid(data, told)) is not None:
+        asked.append(grid.cluster)
+        coming = session.next_grid(data, told, {grid.cluster})
+        told.add(session.decide([NAMES[row] for row in grid.rows], "cat", "Ann", 1, history=told))
+        assert coming == session.next_grid(data, told)
+    assert asked == [0, 2, 1, 3]
+    # What is taken back is new again.
+    told.add(session.undo("Ann", 1, told))
+    told.add(session.undo("Ann", 1, told))
+    assert [grid.cluster for grid in [session.next_grid(data, told)] if grid] == [1]
+
+
+def test_unlikeness_is_to_the_nearest_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.dataset.BLOCK", 3)
+    points = np.random.default_rng(0).random((30, 5), np.float32)
+    unlikeness, squared = Unlikeness(points), ((points[:, None] - points[None]) ** 2).sum(axis=2)
+    for ones in ([1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 6, 7, 20], [9]):
+        nearest = unlikeness.to_nearest(np.isin(np.arange(30), ones))
+        np.testing.assert_allclose(nearest, squared[:, ones].min(axis=1), atol=1e-5)
+    assert np.isinf(unlikeness.to_nearest(np.zeros(30, bool))).all()
 
 
 def test_a_suspect_is_done_with_when_it_was_changed_or_given_twice() -> None:
