@@ -35,7 +35,7 @@ HERE = Path(__file__).parent
 N_NEAR = 12
 N_AHEAD = 3
 # More images than these are shown smaller, so that a key labels few that are not on the screen.
-MANY = 40
+MANY = 30
 VIEWS = {"grid": "Clusters", "query": "One by one", "review": "Review", "standing": "Where you stand"}
 KEYS = [
     ("1 - 9, a - z", "the class with this key; x is none"),
@@ -331,7 +331,7 @@ class Page:
                     show_card(
                         "Accuracy",
                         f"{100 * last.accuracy:.1f} %",
-                        f"{100 * last.low:.1f} to {100 * last.high:.1f} %, on {last.n} {where} images",
+                        f"{100 * last.low:.1f} to {100 * last.high:.1f} %, on {last.n:,} {where} images",
                     )
                 else:
                     unknown = "not known before a training, and answers about audit images, one by one"
@@ -342,6 +342,9 @@ class Page:
                         f"{100 * gain.difference:+.1f} points",
                         f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}, on the same images",
                     )
+                elif len(curve) > 1:
+                    difference = curve[-1].accuracy - curve[-2].accuracy
+                    show_card("The last round gained", f"{100 * difference:+.1f} points", "by both accuracies")
                 else:
                     show_card("The last round gained", "-", "not known before the second training")
             with ui.element("div").classes("card advice stop" if is_enough else "card advice"):
