@@ -147,7 +147,7 @@ class Person:
         self.wait(lambda: self.driver.execute_script("return !!window.socket?.connected"))
         if view:
             self.click(f"view:{view}")
-            self.wait(lambda: self.is_on(view))
+            self.wait(lambda: self.is_on(view) and (self.shown() or self.text(".empty")))
 
     def is_on(self, view: str) -> bool:
         return bool(self.all(f".on[data-act='view:{view}']"))
