@@ -95,6 +95,13 @@ pr-report: override export BASE := $(value BASE)
 pr-report: .venv/installed
 	$(BIN)/python -m tools.pr_report --report report.md
 
+# Write report.html: what the last run came to, with pictures, on a page that needs nothing else; beside another revision:
+# make report BASE=main
+.PHONY: report
+report: override export BASE := $(if $(filter command line,$(origin BASE)),$(value BASE))
+report: .venv/installed
+	$(BIN)/python -m tools.report --report report.html
+
 # What some tests need that pip cannot bring, each as a command and the package of Debian's that has it. Where it cannot
 # be installed, those tests are skipped.
 TEST_PACKAGES := sshd:openssh-server chromium:chromium chromedriver:chromium-driver

@@ -1,7 +1,6 @@
 """What all who label at once share: the data set, the ledger, and the round that runs in the background."""
 
 import asyncio
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from app import session
 from app.dataset import Dataset, Settings, load_dataset, load_settings
 from app.pictures import Pictures
-from app.standing import Record, from_json
+from app.standing import Record, read_records
 from few_labels.errors import InputError
 from few_labels.ledger import History, Line, append_lines, read_lines
 
@@ -234,13 +233,8 @@ class Desk:
             self._process.stdin.close()
 
     def load_records(self) -> list[Record]:
-        """Read what each training answered; a line that a crash cut is left out."""
-        records = []
-        with suppress(FileNotFoundError):
-            for line in self.paths.records.read_text(encoding="utf-8").splitlines():
-                with suppress(ValueError, TypeError):
-                    records.append(from_json(json.loads(line)))
-        return records
+        """Read what each training answered."""
+        return read_records(self.paths.records)
 
     async def _take_over_or_say(self) -> None:
         try:

@@ -13,10 +13,13 @@ each time differs from the last one without having learned anything.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from math import sqrt
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -216,6 +219,16 @@ def to_json(record: Record) -> dict[str, object]:
 def from_json(content: Mapping[str, object]) -> Record:
     """Read one line of that file."""
     return Record(**content)  # type: ignore[arg-type]
+
+
+def read_records(path: Path) -> list[Record]:
+    """Read what each training answered, nothing where there is no file; a line that a crash cut is left out."""
+    records = []
+    with suppress(FileNotFoundError):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError, TypeError):
+                records.append(from_json(json.loads(line)))
+    return records
 
 
 def _of_one_pool(records: Sequence[Record]) -> list[Record]:

@@ -190,6 +190,7 @@ SLOW_MODULES = {
     "test_page",
     "test_pr_report",
     "test_remotes",
+    "test_report",
     "test_study",
     "test_supply_chain",
     "test_verify",
