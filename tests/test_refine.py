@@ -24,8 +24,12 @@ def call(data: Path, parameters: AllParameters, written: Path, **paths: Path) ->
         "audit_images": "audit_images.csv",
     }
     refine.main(
-        **{name: getattr(parameters, name) for name in ("propagate", "percentile", "train_logreg", "train_nn", "seed")},
-        refine=parameters.refine,
+        parameters.refine,
+        parameters.propagate,
+        parameters.percentile,
+        parameters.train_logreg,
+        parameters.train_nn,
+        parameters.seed,
         **{name: data / file for name, file in files.items()} | paths,
         learned_embedding=written / "learned.npy",
         first_scores=written / "scores.npy",
