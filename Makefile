@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: repro few-labels label predict export-labels import-labels study model \
-	few-labels-study ready mended check verify push pull compare pr-report test mutants lint bench lock
+	ready mended check verify push pull compare pr-report test mutants lint bench lock
 
 # Run the stages whose inputs changed, and show the metrics.
 repro: mended
@@ -46,27 +46,19 @@ export-labels import-labels: .venv/installed
 	@$(if $(FILE),,$(error which file? make import-labels FILE=export.json))$(BIN)/python -m tools.exchange \
 		$(@:-labels=) "$$FILE" $(if $(NEW_CLASSES),--new-classes)
 
-# Run what is missing of the study, and write its tables; the published network's rows too: PUBLISHED_NETWORK=1
+# Make what is missing or stale of the study, and write its tables: make study ONLY='recipe_*' SEED=42
+study: override export ONLY := $(value ONLY)
 study: mended
-	$(BIN)/python -m tools.check --mend study
-	$(BIN)/dvc repro download
-	$(BIN)/python -m study.run $(if $(SEED),--seed $(SEED)) $(if $(PUBLISHED_NETWORK),--published-network)
+	$(BIN)/python -m study.run $(if $(ONLY),--only "$$ONLY") $(if $(SEED),--seed $(SEED))
 
-# Have one model of the study under study/models, pulled or else made; without NAME this lists them: make model
-# NAME=kmeans_2000
+# Have one model of the published study under study/models; without NAME this lists them: make model NAME=kmeans_2000
 model: override export NAME := $(value NAME)
-model: .venv/installed
+model: ready .venv/installed
 	@$(BIN)/python -m study.model
-
-# Run the recipe for few labels at several budgets and seeds, without each ingredient, and beside its peers: hours.
-few-labels-study: mended
-	$(BIN)/python -m study.few_labels
-	$(BIN)/python -m study.few_labels_peers
-	$(BIN)/python -m study.tabulate_few_labels
 
 # Hash every output and every object in DVC's cache, and say what is not as dvc.lock has it.
 check: ready .venv/installed
-	$(BIN)/python -m tools.check . study
+	$(BIN)/python -m tools.check
 
 # Run what is committed from an empty cache in a scratch clone, and compare; note this machine where the bytes are equal.
 verify: ready .venv/installed
@@ -82,7 +74,7 @@ ready:
 
 # What comes before every run: edited outputs are named and kept, and what a killed run left is cleared away.
 mended: ready .venv/installed
-	@$(BIN)/python -m tools.check --mend .
+	@$(BIN)/python -m tools.check --mend
 
 # Send every run to the remote, or have every run from it, and the workspace as dvc.lock says.
 push: check

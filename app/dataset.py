@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from numpy.typing import NDArray
 
 from few_labels.artifacts import load_classes, load_clustering, load_embedding, load_images, load_names
 from few_labels.errors import InputError, quote
+from few_labels.images import to_rows
+from stages import read_parameters
+
+# Clusters whose distances to all others are in memory at once.
+BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class Dataset:
         In order of use.
     suspects : list of Suspect
         The surest first.
+    unlikeness : Unlikeness
+        Of clusters to those that were begun, by the embedding of the image nearest each one's centroid.
     row_of : dict of str to int
     """
 
@@ -84,7 +89,44 @@ class Dataset:
     audit: frozenset[str]
     queries: list[Query]
     suspects: list[Suspect]
+    unlikeness: "Unlikeness"
     row_of: dict[str, int] = field(default_factory=dict)
+
+
+class Unlikeness:
+    """How far each cluster is from the nearest of some of them; it is quick for a few more than the last time.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n_clusters, n_features), float32
+        Where the clusters are.
+    """
+
+    def __init__(self, points: NDArray[np.float32]) -> None:
+        self._points, self._norm = points, (points**2).sum(axis=1)
+        self._known, self._squared = np.zeros(len(points), bool), np.full(len(points), np.inf, np.float32)
+
+    def to_nearest(self, is_one: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Give the squared Euclidean distance of each cluster to the nearest of those that are marked.
+
+        Parameters
+        ----------
+        is_one : ndarray of shape (n_clusters,), bool
+
+        Returns
+        -------
+        ndarray of shape (n_clusters,), float32
+            Infinite where none is marked.
+        """
+        if (self._known & ~is_one).any():
+            self._known, self._squared = np.zeros_like(is_one), np.full(len(is_one), np.inf, np.float32)
+        more = np.flatnonzero(is_one & ~self._known)
+        for start in range(0, len(more), BLOCK):
+            some = more[start : start + BLOCK]
+            squared = self._norm[:, None] + self._norm[some] - 2 * (self._points @ self._points[some].T)
+            self._squared = np.minimum(self._squared, np.maximum(squared.min(axis=1), 0))
+        self._known = is_one.copy()
+        return self._squared
 
 
 @dataclass(frozen=True)
@@ -93,15 +135,14 @@ class Settings:
 
     dataset: str
     oracle: str
-    n_labels: int
     n_queries: int
 
 
 def load_settings(path: Path) -> Settings:
     """Read what the page needs of ``params.yaml``."""
-    params: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    select = params["select_labels"]
-    return Settings(params["download"]["dataset"], select["oracle"], select["n_labels"], select["n_queries"])
+    params = read_parameters([path], [])
+    select = params.select_labels
+    return Settings(params.download.dataset, select.oracle, select.n_queries)
 
 
 def load_dataset(data: Path) -> Dataset:
@@ -132,6 +173,7 @@ def load_dataset(data: Path) -> Dataset:
     ]
     if absent := [query.image for query in asked if query.image not in row_of]:
         raise InputError(f"{data / 'queries.csv'}: {len(absent)} images are not there, the first is {quote(absent[0])}")
+    embedding = load_embedding(data / "train_embedding.npy", len(images))
     suspects = data / "suspects.csv"
     contradicted = _read(suspects, ["image", "label", "suggested", "doubt"]) if suspects.exists() else pd.DataFrame()
     return Dataset(
@@ -139,7 +181,7 @@ def load_dataset(data: Path) -> Dataset:
         images=images,
         cluster=clustering.cluster,
         distance=clustering.distance_to_centroid,
-        embedding=load_embedding(data / "train_embedding.npy", len(images)),
+        embedding=embedding,
         known_classes=load_classes(data / "known_classes.json").class_names,
         audit=frozenset(_read(data / "audit_images.csv", ["image"])["image"]),
         # Each image once, as its last line says.
@@ -149,6 +191,7 @@ def load_dataset(data: Path) -> Dataset:
             for image, label, suggested, doubt in contradicted.to_numpy(dtype=object).tolist()
             if image in row_of
         ],
+        unlikeness=Unlikeness(to_rows(embedding[np.maximum(clustering.representative, 0)])),
         row_of=row_of,
     )
 

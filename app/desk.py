@@ -157,6 +157,11 @@ class Desk:
         self.unsaved, self.trouble = [], ""
         self.version += 1
 
+    def describe_unused(self) -> str:
+        """Say how many lines of the ledger are not used, and why the first is not; empty where all are."""
+        n = len(self.warnings)
+        return f"lines of the ledger that are not used: {n}; the first: {self.warnings[0]}" if n else ""
+
     def taken(self, seat: str) -> set[object]:
         """Give what others are looking at."""
         return {what for other, what in self.shown.items() if other != seat}
@@ -245,7 +250,8 @@ class Desk:
 
     async def _take_over(self) -> None:
         stamps = self._read_stamps()
-        data, settings = await asyncio.to_thread(load_dataset, self.paths.data), load_settings(self.paths.params)
+        data = await asyncio.to_thread(load_dataset, self.paths.data)
+        settings = await asyncio.to_thread(load_settings, self.paths.params)
         is_same_pool = data.names == self.data.names
         self.data, self.settings, self._stamps = data, settings, stamps
         if not is_same_pool:

@@ -52,8 +52,8 @@ def main(
     desk = Desk(
         Paths(data, own, ledgers / f"{dataset}.csv", metrics, params, records / f"{dataset}.jsonl"), train=train
     )
-    for warning in desk.warnings:
-        print(f"label: {warning}", flush=True)
+    if unused := desk.describe_unused():
+        print(f"label: {unused}", flush=True)
     serve(desk, annotator)
     server.add_middleware(Guard, port=port, token=token)
     query = f"/?{PARAMETER}={token}" if token else "/"

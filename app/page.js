@@ -5,6 +5,11 @@ function act(what) {
   if (shown && shown.tagName === 'IMG' && !shown.complete) return;
   emitEvent('act', { what, shown: shown ? shown.dataset.shown : '' });
 }
+// They are kept until the next ones are known, so that they are there at once when they are shown.
+let ahead = [];
+function fetchAhead(urls) {
+  ahead = urls.map(url => { const image = new Image(); image.src = url; return image; });
+}
 // Without any class there is nothing to press: the first is typed.
 function awaitFirstClass() {
   if (!document.querySelector('[data-act^="label:"]')) document.querySelector('.typed input').focus();

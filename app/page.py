@@ -34,7 +34,9 @@ from few_labels.ledger import CANNOT_TELL, Line, find_text_problem
 HERE = Path(__file__).parent
 N_NEAR = 12
 N_AHEAD = 3
-VIEWS = {"query": "One by one", "grid": "Clusters", "review": "Review", "standing": "Where you stand"}
+# More images than these are shown smaller, so that a key labels few that are not on the screen.
+MANY = 30
+VIEWS = {"grid": "Clusters", "query": "One by one", "review": "Review", "standing": "Where you stand"}
 KEYS = [
     ("1 - 9, a - z", "the class with this key; x is none"),
     ("/", "type a class; a new name makes a new class"),
@@ -61,6 +63,7 @@ class Page:
         self.desk, self.annotator = desk, annotator
         self.seat = secrets.token_hex(6)
         self.view = ""
+        self.is_view_chosen = False
         self.first: list[str] = []
         self.put_aside: set[int] = set()
         self.query: Query | None = None
@@ -75,10 +78,9 @@ class Page:
         self._is_there = False
         self._pictures = desk.pictures
         self._build()
-        self._switch("query")
+        # Grids first, and then single images: so simulated people got furthest, see docs/labelling.md.
+        self._switch("grid")
         ui.timer(0.5, self._tick)
-        if not desk.classes:
-            ui.timer(0.5, lambda: ui.run_javascript("awaitFirstClass()"), once=True)
         ui.context.client.on_connect(self._arrive)
         ui.context.client.on_delete(lambda: desk.shown.pop(self.seat, None))
 
@@ -139,6 +141,8 @@ class Page:
                 show_action("key:ArrowRight", "→", "The label stays")
             show_action("key:Backspace", "Backspace", "Undo")
         self._show()
+        if view == "query" and not self.desk.classes:
+            ui.timer(0.5, lambda: ui.run_javascript("awaitFirstClass()"), once=True)
 
     def _build_one(self) -> None:
         with ui.element("div").classes("head"):
@@ -154,15 +158,13 @@ class Page:
             self.near_title = show_text("", "faint")
             with ui.element("div").classes("near"):
                 self.near = [ui.element("img").props("alt=''") for _ in range(N_NEAR)]
-            # Images that come next are fetched while this one is looked at.
-            self.ahead = [ui.element("img").props("alt=''").classes("hidden") for _ in range(N_AHEAD)]
 
     def _build_grid(self) -> None:
         with ui.element("div").classes("head"):
             self.what, self.file = show_text("", "what"), show_text("", "file")
         self.empty = show_text("", "empty hidden")
         self.box = ui.element("div").classes("cells")
-        self.cells: dict[int, ui.element] = {}
+        self.cells: list[tuple[ui.element, ui.element]] = []
 
     # What is shown
 
@@ -205,7 +207,6 @@ class Page:
 
     def _why_nothing(self) -> str:
         desk = self.desk
-        n_bought = sum(bool(label) for label in desk.history.answers().label)
         if desk.settings.oracle != "person":
             return "The data set answers itself: a person is asked where select_labels.oracle is person."
         if desk.status == "choosing":
@@ -214,8 +215,6 @@ class Page:
             return f"The next images could not be chosen: {desk.failure}"
         if session.next_queries(desk.data.queries, desk.history):
             return "What is left is before others just now."
-        if n_bought >= desk.settings.n_labels:
-            return f"The budget of {desk.settings.n_labels} labels, select_labels.n_labels, is used up. Now: make repro"
         return "All that was asked is answered. The next images come in a moment, if any are left."
 
     def _show_review(self) -> None:
@@ -252,31 +251,51 @@ class Page:
         mark(self.taken_by_key, "hidden", not suggested)
 
     def _load_ahead(self, images: Sequence[str]) -> None:
-        for element, image in zip(self.ahead, images, strict=False):
-            element.props["src"] = self._url("large", self.desk.data.row_of[image])
+        """Let the browser fetch what comes next while a person looks at this."""
+        rows = [self.desk.data.row_of[image] for image in images[:N_AHEAD]]
+        near = nearest_of_cluster(self.desk.data, rows[0], N_NEAR) if rows else []
+        self._fetch([self._url("large", row) for row in rows] + [self._url("small", row) for row in near])
+
+    def _fetch(self, urls: Sequence[str]) -> None:
+        ui.run_javascript(f"fetchAhead({json.dumps(urls)})")
 
     def _show_grid(self, cluster: int | None = None) -> None:
         taken = self.desk.taken(self.seat) | self.put_aside
-        self.grid = session.next_grid(self.desk.data, self.desk.history, taken, cluster)
+        is_asked = self.desk.settings.oracle == "person"
+        self.grid = session.next_grid(self.desk.data, self.desk.history, taken, cluster) if is_asked else None
+        if cluster is None and not self.is_view_chosen and not (self.grid and self.grid.is_new):
+            self._switch("query")
+            return
         self.left_out = set()
-        self.box.clear()
         if self.grid is None:
             self.what.text, self.file.text = "Nothing to ask", ""
             mark(self.box, "hidden", True)
             aside = "; those that you put aside come again when the page is loaded anew" if self.put_aside else ""
-            self._show_nothing(f"No cluster has an image without a label{aside}.")
+            self._show_nothing(f"No cluster has an image without a label{aside}." if is_asked else self._why_nothing())
             return
         self._reserve(self.grid.cluster)
         mark(self.empty, "hidden", True)
         mark(self.box, "hidden", False)
-        self.box.props["data-shown"] = self._next_shown()
-        with self.box:
-            self.cells = {}
-            for row in self.grid.rows:
-                self.cells[row] = give(ui.element("div").classes("cell"), "data-act", f"toggle:{row}")
-                with self.cells[row]:
-                    give(ui.element("img").props("alt=''"), "src", self._url("small", row))
+        # By another key the browser makes the box anew, without the cursor of the last one; here elements are kept, for
+        # it takes long to make a hundred.
+        self.box.props["key"] = self.box.props["data-shown"] = self._next_shown()
+        self._keep_cells(len(self.grid.rows))
+        mark(self.box, "many", len(self.grid.rows) > MANY)
+        for row, (cell, image) in zip(self.grid.rows, self.cells, strict=True):
+            mark(cell, "out", False)
+            give(cell, "data-act", f"toggle:{row}")
+            give(image, "src", self._url("small", row))
         self._count_cells()
+        coming = session.next_grid(self.desk.data, self.desk.history, taken | {self.grid.cluster})
+        self._fetch([self._url("small", row) for row in coming.rows] if coming else [])
+
+    def _keep_cells(self, n: int) -> None:
+        while len(self.cells) > n:
+            self.cells.pop()[0].delete()
+        with self.box:
+            while len(self.cells) < n:
+                with ui.element("div").classes("cell") as cell:
+                    self.cells.append((cell, ui.element("img").props("alt=''")))
 
     def _count_cells(self) -> None:
         assert self.grid is not None
@@ -312,16 +331,20 @@ class Page:
                     show_card(
                         "Accuracy",
                         f"{100 * last.accuracy:.1f} %",
-                        f"{100 * last.low:.1f} to {100 * last.high:.1f} %, on {last.n} {where} images",
+                        f"{100 * last.low:.1f} to {100 * last.high:.1f} %, on {last.n:,} {where} images",
                     )
                 else:
-                    show_card("Accuracy", "-", "not known before the first training, and answers about audit images")
+                    unknown = "not known before a training, and answers about audit images, one by one"
+                    show_card("Accuracy", "-", unknown)
                 if gain:
                     show_card(
                         "The last round gained",
                         f"{100 * gain.difference:+.1f} points",
                         f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}, on the same images",
                     )
+                elif len(curve) > 1:
+                    difference = curve[-1].accuracy - curve[-2].accuracy
+                    show_card("The last round gained", f"{100 * difference:+.1f} points", "by both accuracies")
                 else:
                     show_card("The last round gained", "-", "not known before the second training")
             with ui.element("div").classes("card advice stop" if is_enough else "card advice"):
@@ -352,11 +375,8 @@ class Page:
                 show_text("Rounds", "title")
                 if desk.failure:
                     show_text(f"The last one failed: {desk.failure}", "failure")
-                if desk.warnings:
-                    show_text(
-                        f"{len(desk.warnings)} lines of the ledger are not used; the first: {desk.warnings[0]}",
-                        "failure",
-                    )
+                if unused := desk.describe_unused():
+                    show_text(unused, "failure")
                 disputed = f"{n_disputed} images are labelled differently by different people: see Review. "
                 show_text(
                     (disputed if n_disputed else "")
@@ -409,6 +429,7 @@ class Page:
         if self.help.value:
             self.help.close()
         elif what.startswith("view:") and what.removeprefix("view:") in VIEWS:
+            self.is_view_chosen = True
             self._switch(what.removeprefix("view:"))
         elif what == "key:?":
             self.help.open()
@@ -464,9 +485,10 @@ class Page:
             self._answer([asked.image], label)
 
     def _toggle(self, row: int) -> None:
-        if row in self.cells:
+        assert self.grid is not None
+        if row in self.grid.rows:
             self.left_out ^= {row}
-            mark(self.cells[row], "out", row in self.left_out)
+            mark(self.cells[self.grid.rows.index(row)][0], "out", row in self.left_out)
             self._count_cells()
 
     def _answer_grid(self, label: str) -> None:
@@ -494,7 +516,11 @@ class Page:
         self.said.text = f"Taken back: {images[0] if len(images) == 1 else f'the label of {len(images)} images'}"
         self.first = [*(images if len(images) == 1 else []), *self.first]
         self._write(lines)
-        if self.view == "grid" and not self.waiting and images[0] in desk.data.row_of:
+        if self.waiting or images[0] not in desk.data.row_of:
+            return
+        if not self.is_view_chosen and len(images) > 1:
+            self._switch("grid")
+        if self.view == "grid":
             self._show_grid(int(desk.data.cluster[desk.data.row_of[images[0]]]))
 
     def _write(self, lines: Sequence[Line]) -> None:

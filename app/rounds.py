@@ -11,6 +11,7 @@ of its standard input any more.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,10 +26,11 @@ from dvc.utils.serialize import modify_yaml
 from typer import Option
 
 from app.standing import record_training, to_json
-from few_labels.artifacts import load_classes, load_index, load_labelled, load_names, load_scores
+from few_labels.artifacts import load_classes, load_index, load_labelled, load_names, load_scores, replacing
 from few_labels.ledger import read_history
 from stages import run
 
+LOCK = Path("dvc.lock")
 SELECT = "select-labels"
 FEATURES = "featurize"
 LEARNING = ["refine", "propagate", "train-logreg", "train-nn", "evaluate"]
@@ -50,7 +52,7 @@ def main(
     try:
         call_dvc("repro", "--no-commit", SELECT)
     finally:
-        forget(Path("dvc.lock"), SELECT)
+        forget(SELECT)
     print("chosen", flush=True)
     names = load_names(data / "train_names.csv", len(np.load(data / "train_images.npy", mmap_mode="r")))
     classes = load_classes(data / "classes.json")
@@ -80,7 +82,8 @@ def main(
 
 
 def call_dvc(*arguments: str) -> None:
-    """Run dvc beside this interpreter, and end with its last line where it fails."""
+    """Run dvc beside this interpreter; where it fails, put back its lock file and end with its last line."""
+    before = LOCK.read_bytes() if LOCK.exists() else None
     # The stages run on this interpreter as well, whether or not its environment is the active one.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     done = subprocess.run(
@@ -92,6 +95,10 @@ def call_dvc(*arguments: str) -> None:
         check=False,
     )
     if done.returncode:
+        if before is not None:
+            # What was ended may have been writing it, and half a lock file stops every later run.
+            with replacing(LOCK) as temporary:
+                temporary.write_bytes(before)
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         # A stage says in one line what is wrong; dvc adds that it failed.
         told = [line for line in lines if not line.startswith(("ERROR: failed", "Running stage", ">"))]
@@ -99,20 +106,22 @@ def call_dvc(*arguments: str) -> None:
         raise SystemExit(1)
 
 
-def forget(lock: Path, stage: str) -> None:
+def forget(stage: str) -> None:
     """Take a stage out of ``dvc.lock``, so that the next ``dvc repro`` runs it."""
-    if lock.exists():
-        with modify_yaml(str(lock)) as content:
-            content.get("stages", {}).pop(stage, None)
+    if LOCK.exists():
+        with replacing(LOCK) as temporary:
+            shutil.copyfile(LOCK, temporary)
+            with modify_yaml(str(temporary)) as content:
+                content.get("stages", {}).pop(stage, None)
 
 
 def _end_with_parent() -> None:
+    """End what this process runs, again and again until it has put things right and ends as well."""
     with suppress(OSError):
         os.read(sys.stdin.fileno(), 1)
-    os.killpg(0, signal.SIGTERM)
-    time.sleep(0.2)
-    forget(Path("dvc.lock"), SELECT)
-    os._exit(1)
+    while True:
+        os.killpg(0, signal.SIGTERM)
+        time.sleep(0.2)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ count in the order in which they reached the ledger.
 
 import unicodedata
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -34,11 +34,14 @@ class Grid:
         The nearest to the centroid first.
     n_more : int
         How many are left for the next time.
+    is_new : bool
+        Whether nobody answered for any image of the cluster yet, but for the audit.
     """
 
     cluster: int
     rows: list[int]
     n_more: int
+    is_new: bool
 
 
 @dataclass(frozen=True)
@@ -140,15 +143,18 @@ def next_queries(
 
 
 def next_grid(
-    data: Dataset, history: History, taken: Container[object] = (), cluster: int | None = None
+    data: Dataset, history: History, taken: Collection[object] = (), cluster: int | None = None
 ) -> Grid | None:
-    """Give the cluster with the most images that nobody labelled; None where no image is left.
+    """Give a cluster that nobody began with, or else the one with the most images without a label.
+
+    Of the former it is one that is large and unlike those that were begun: the next centre of a greedy k-means++
+    (Arthur and Vassilvitskii 2007), at first the largest. The largest are like each other, and of few classes.
 
     Parameters
     ----------
     data : Dataset
     history : History
-    taken : container
+    taken : collection
         Clusters that somebody else is looking at, or that were put aside.
     cluster : int, optional
         Show this one, if it has anything left.
@@ -156,21 +162,26 @@ def next_grid(
     Returns
     -------
     Grid or None
-        Without the images of the audit: they are to be answered one by one, not because their neighbours are.
+        Without the images of the audit: they are to be answered one by one, not because their neighbours are. None
+        where no image is left.
     """
-    is_open = np.ones(len(data.names), bool)
-    answered = [data.row_of[image] for image, lines in history.held.items() if lines and image in data.row_of]
-    is_open[answered] = False
-    is_open[[data.row_of[image] for image in data.audit]] = False
-    n_open = np.bincount(data.cluster[is_open], minlength=int(data.cluster.max()) + 1)
-    order = [cluster] if cluster is not None and n_open[cluster] else np.argsort(-n_open, kind="stable").tolist()
+    is_answered, is_audit = np.zeros(len(data.names), bool), np.zeros(len(data.names), bool)
+    is_answered[[data.row_of[image] for image, lines in history.held.items() if lines and image in data.row_of]] = True
+    is_audit[[data.row_of[image] for image in data.audit]] = True
+    is_open, n_clusters = ~is_answered & ~is_audit, int(data.cluster.max()) + 1
+    n_open = np.bincount(data.cluster[is_open], minlength=n_clusters)
+    is_begun = np.bincount(data.cluster[is_answered & ~is_audit], minlength=n_clusters) > 0
+    is_seen = is_begun.copy()
+    is_seen[[number for number in taken if isinstance(number, int)]] = True
+    worth = n_open * data.unlikeness.to_nearest(is_seen) if is_seen.any() else n_open
+    worth[is_begun] = 0
+    order = [cluster] if cluster is not None and n_open[cluster] else np.lexsort((-n_open, -worth, is_begun)).tolist()
     for chosen in order:
-        if not n_open[chosen]:
-            return None
-        if chosen not in taken or chosen == cluster:
+        if n_open[chosen] and (chosen not in taken or chosen == cluster):
             rows = np.flatnonzero(is_open & (data.cluster == chosen))
             rows = rows[np.argsort(data.distance[rows], kind="stable")].tolist()
-            return Grid(int(chosen), rows[:MOST_IN_GRID], max(0, len(rows) - MOST_IN_GRID))
+            n_more = max(0, len(rows) - MOST_IN_GRID)
+            return Grid(int(chosen), rows[:MOST_IN_GRID], n_more, is_new=not is_begun[chosen])
     return None
 
 

@@ -36,6 +36,7 @@ class Case(StrEnum):
     NN = "nn"
     STUDY_LOGREG = "study_logreg"
     PIPELINE = "pipeline"
+    PAGE = "page"
     SCALING = "scaling"
 
 

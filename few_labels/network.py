@@ -66,11 +66,11 @@ def build(architecture: Architecture, image_shape: tuple[int, ...], n_classes: i
     keras.utils.clear_session()
     layers = keras.layers
     stack = {
-        # The first layer strides: most of a network's time goes where the images are largest.
+        # It strides and pools before the second layer: most of a network's time goes where the images are largest.
         "compact": lambda: [
-            layers.Conv2D(32, 4, strides=2, padding="same", activation="relu"),
-            layers.Conv2D(48, 3, padding="same", activation="relu"),
+            layers.Conv2D(32, 5, strides=2, padding="same", activation="relu"),
             layers.MaxPooling2D(),
+            layers.Conv2D(64, 3, padding="same", activation="relu"),
             layers.Flatten(),
             layers.Dense(128, activation="relu"),
             layers.Dropout(0.5),

@@ -112,7 +112,7 @@ def main(
     else:
         ledger = ledgers / f"{download__dataset}.csv" if ledgers else None
         answers, n_decisions = read_answers(ledger, known, name)
-        answered = ask_person(pool, strategy, answers, n_decisions, n_labels, select_labels.n_queries, audit)
+        answered = ask_person(pool, strategy, answers, n_decisions, select_labels.n_queries, audit)
     asked_next = list_queries(pool, name, answered.class_names, answered.bought, answered.next_rows, audit)
 
     named = (name, answered.class_names) if names else ()
@@ -205,11 +205,12 @@ def ask_person(
     strategy: Strategy,
     answers: Resolved,
     n_decisions: int,
-    n_labels: int,
     n_queries: int,
     audit: NDArray[np.int64],
 ) -> Answered:
     """Take what people answered so far, and choose what to ask them next.
+
+    No budget ends this: one decision may label a whole cluster, and people stop when they like.
 
     Parameters
     ----------
@@ -219,8 +220,6 @@ def ask_person(
         All of them count, whatever the settings were when they were asked for.
     n_decisions : int
         That led to them.
-    n_labels : int
-        The budget: no more is asked for.
     n_queries : int
         How many images to ask about at most.
     audit : ndarray of shape (n_audit,), int64
@@ -232,8 +231,7 @@ def ask_person(
     n_classes, is_audit = len(answers.class_names), np.isin(answers.row, audit)
     bought = label_rows(answers.row[~is_audit], answers.label[~is_audit], n_classes)
     audited = label_rows(answers.row[is_audit], answers.label[is_audit], n_classes)
-    n_wanted = max(0, min(n_queries, n_labels - len(bought.index)))
-    to_train = query(strategy, pool, bought, np.union1d(answers.row, audit), n_wanted)
+    to_train = query(strategy, pool, bought, np.union1d(answers.row, audit), n_queries)
     to_audit = audit[~np.isin(audit, answers.row)]
     next_rows = interleave(to_train, to_audit)[:n_queries]
     n_cannot_tell = int(np.count_nonzero(answers.label == UNKNOWN))

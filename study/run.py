@@ -1,63 +1,140 @@
-"""Run what is missing of the study, as ``make study`` does, and write its tables.
+"""Make the results of the study that are missing or stale, as ``make study`` does, and write its tables.
 
-Where a row's grades are in git and nothing that it depends on has changed, it counts as done, also in a clone without
-the models. What a missing row depends on, such as a clustering, is made again or taken from the cache.
+A run is made in a clone inside DVC's own folder, which shares the cache: what runs have in common is computed once.
 """
 
-import re
-import subprocess
-import sys
+import fnmatch
+import json
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from dvc.repo import Repo
+import joblib
+import numpy as np
+import pandas as pd
+import yaml
+from tqdm import tqdm
 from typer import Option
 
-from stages import run
-from study import tabulate
+from few_labels.artifacts import replacing
+from few_labels.errors import InputError
+from few_labels.parameters import AllParameters
+from stages import run as run_command
+from study import peers, tabulate, tabulate_few_labels
+from study.plan import Run, list_runs, read_pipeline, read_plan, take_fingerprint
+from tools.clones import check_out, git, list_changes, reproduce
+from tools.verify import name_processor
 
-FOLDER = Path(__file__).parent
-OPTIONAL = "published-network@"
-OF_A_SEED = re.compile(r"@(\d+)-")
+CLONE = Path(".dvc/tmp/study")
 
 
 def main(
-    seed: Annotated[list[int] | None, Option(help="a seed to run, or more; all without")] = None,
-    published_network: Annotated[bool, Option(help="run the published network's rows too, which takes long")] = False,
+    only: Annotated[list[str] | None, Option(help="runs, or patterns such as recipe_*; all without")] = None,
+    seed: Annotated[list[int] | None, Option(help="a seed, or more; all without")] = None,
 ) -> None:
-    before: list[str] = []
-    # A stage that ran can change the input of one that counted as done.
-    while (missing := list_missing(seed, published_network)) and missing != before:
-        if subprocess.run([sys.executable, "-m", "dvc", "repro", *missing], cwd=FOLDER, check=False).returncode:
-            raise SystemExit("the study stopped at the stage above; what ran before it is kept")
-        before = missing
+    plan, pipeline = read_plan(), read_pipeline()
+    wanted = choose(list_runs(plan), only or [], seed or [])
+    fingerprints = {run: take_fingerprint(pipeline, run) for run in wanted}
+    to_do = [run for run in wanted if not is_current(run.result, fingerprints[run])]
+    if to_do:
+        prepare()
+    for run in tqdm(to_do, unit="run"):
+        with replacing(run.result) as temporary:
+            temporary.write_text(json.dumps(make(run, fingerprints[run]), indent=2) + "\n")
     tabulate.main()
+    tabulate_few_labels.main()
 
 
-def list_missing(seeds: list[int] | None, published_network: bool) -> list[str]:
-    """Ask DVC which stages have to run, not counting those that only lack files which dvc.lock records.
+def choose(runs: list[Run], patterns: list[str], seeds: list[int]) -> list[Run]:
+    """Choose runs by name and seed.
 
     Parameters
     ----------
-    seeds : list of int or None
-        Whose stages count; those of no seed always do.
-    published_network : bool
-        Whether the rows of the published network count.
+    runs : list of Run
+    patterns : list of str
+        As of file names; none stands for all runs but those that are made by name only.
+    seeds : list of int
+        None stands for all.
 
     Returns
     -------
-    list of str
+    list of Run
+
+    Raises
+    ------
+    InputError
+        If there is no such run.
     """
-    with Repo(str(FOLDER)) as repo, repo.lock:
-        graph = repo.index.graph
-        changed = [stage.name for stage in graph if stage.changed(True, list(graph.successors(stage)))]
-    return [
-        name
-        for name in changed
-        if (published_network or not name.startswith(OPTIONAL))
-        and (seeds is None or (match := OF_A_SEED.search(name)) is None or int(match[1]) in seeds)
+    named = [
+        run
+        for run in runs
+        if (any(fnmatch.fnmatch(run.name, pattern) for pattern in patterns) if patterns else not run.by_name_only)
     ]
+    chosen = [run for run in named if not seeds or run.seed in seeds]
+    if not chosen:
+        raise InputError(f"--only {patterns} --seed {seeds} names no run, allowed are those of study/runs.yaml")
+    return chosen
+
+
+def is_current(result: Path, fingerprint: str) -> bool:
+    """Tell whether a result is there, and made by the code as it is."""
+    return result.exists() and json.loads(result.read_text())["fingerprint"] == fingerprint
+
+
+def prepare() -> None:
+    """Bring the clone to what is committed, with the cache of the project."""
+    if changed := [path for path in list_changes(Path()) if not path.startswith(("study/", "metrics/", "docs/"))]:
+        raise InputError(f"{', '.join(changed)} not as committed, and results are of what is committed: commit first")
+    check_out(CLONE)
+    (CLONE / ".dvc/config.local").write_text(f"[cache]\n    dir = {Path('.dvc/cache').resolve()}\n")
+
+
+def set_parameters(parameters: AllParameters) -> None:
+    """Give the clone its parameters."""
+    (CLONE / "params.yaml").write_text(yaml.safe_dump(parameters.model_dump(mode="json"), sort_keys=False))
+
+
+def make(run: Run, fingerprint: str) -> dict[str, Any]:
+    """Run the pipeline in the clone, and give what it came to and how it was made.
+
+    Returns
+    -------
+    dict
+        How it was made: ``fingerprint``, ``settings``, ``revision``, ``processor`` and ``date``. ``metrics`` are the
+        pipeline's, or the peers' accuracies; ``clustering`` has ``n_clusters`` and ``inertia``; ``audit`` has each
+        model's accuracy on the images that were kept for it, if any.
+    """
+    set_parameters(run.parameters)
+    made = {
+        "fingerprint": fingerprint,
+        "settings": run.settings,
+        "revision": git("rev-parse", "HEAD").strip(),
+        "processor": name_processor(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    if run.last_stage:
+        reproduce(CLONE, run.last_stage)
+        return made | {"metrics": peers.grade_run(CLONE / "data")}
+    reproduce(CLONE)
+    kmeans = joblib.load(CLONE / "models/kmeans.joblib")
+    return made | {
+        "metrics": json.loads((CLONE / "metrics/metrics.json").read_text()),
+        "clustering": {"n_clusters": kmeans.n_clusters, "inertia": round(kmeans.inertia_, 1)},
+        "audit": grade_audit(CLONE / "data"),
+    }
+
+
+def grade_audit(data: Path) -> dict[str, float]:
+    """Give each model's accuracy on the audit images; nothing where there are none."""
+    audit = pd.read_csv(data / "audit_labels.csv")
+    if audit.empty:
+        return {}
+    return {
+        model: round(float((scores[audit["index"]].argmax(axis=1) == audit["label"]).mean()), 6)
+        for model in ("logreg", "nn")
+        for scores in [np.load(data / f"{model}_pool_scores.npy", mmap_mode="r")]
+    }
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

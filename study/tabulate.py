@@ -5,7 +5,6 @@ seeds beside the published number, ``metrics/study_clusterings.csv`` the inertia
 tables that they show. The tables in docs/study.md and in the study's README are written from the summary.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,15 @@ import pandas as pd
 import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import stats
 
 from few_labels.artifacts import replacing
+from study.plan import RESULTS, read_results
+from study.statistics import format_share, half_width
 from tools.pages import format_markdown, write_table
 
 PROJECT = Path(__file__).parent.parent
 STUDY = PROJECT / "study"
 METRICS = PROJECT / "metrics"
-SEED_OF_THE_PUBLISHED_STUDY = 42
 NAMES = {"logreg": "logistic regression", "nn": "network"}
 CONTRASTS = [
     ("representatives", "random n"),
@@ -40,7 +39,6 @@ COLUMNS = [
     "propagation_accuracy",
     "trained_on",
     "restarts",
-    "seconds",
 ]
 STRATEGIES = {
     "first n": "the first n",
@@ -53,7 +51,7 @@ STRATEGIES = {
 
 def main() -> None:
     published = yaml.safe_load((STUDY / "rows.yaml").read_text())
-    results = read_results(STUDY / "results")
+    results = read_results(RESULTS)
     rows = list_rows(results, published["rows"])
     summary = summarise(rows, published["rows"])
     clusterings = list_clusterings(results, published["published_inertia"])
@@ -83,21 +81,13 @@ def main() -> None:
         ("contrasts", format_contrasts(contrasts)),
         ("percentile", format_choice(percentiles)),
         ("clusterings", format_clusterings(clusterings)),
-        ("cost", format_cost(rows, clusterings, published["published_seconds"])),
     ):
         write_table(STUDY / "README.md", name, text)
     print(overview)
 
 
-def read_results(folder: Path) -> dict[tuple[int, str], dict[str, Any]]:
-    """Read the grades: ``results/<seed>/<run>.json``."""
-    return {
-        (int(path.parent.name), path.stem): json.loads(path.read_text()) for path in sorted(folder.glob("*/*.json"))
-    }
-
-
 def name_rows(rows: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """Lay out the rows of rows.yaml, and after them those of both published models on the same training sets.
+    """Lay out the rows of rows.yaml, and after them the published network's on the same training sets.
 
     Returns
     -------
@@ -107,40 +97,38 @@ def name_rows(rows: dict[str, dict[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("artifact").reset_index()
     table["artifact"] = table["artifact"].map(lambda file: Path(file).stem)
     table["model"] = table["graded_as"] = table["model"].map(lambda file: Path(file).stem)
-    published = []
-    for model, name in (("logreg", "published_logreg"), ("nn", "published_network")):
-        of_model = table[table["model"] == model].drop_duplicates("run")
-        run = name + "_" + of_model["run"]
-        published.append(of_model.assign(model=name.replace("_", " "), artifact=run, run=run))
-    return pd.concat([table, *published], ignore_index=True)
+    of_networks = table[table["model"] == "nn"].drop_duplicates("run")
+    run = "published_network_" + of_networks["run"]
+    published = of_networks.assign(model="published network", artifact=run, run=run)
+    return pd.concat([table, published], ignore_index=True)
 
 
-def list_rows(results: dict[tuple[int, str], dict[str, Any]], rows: dict[str, dict[str, Any]]) -> pd.DataFrame:
+def list_rows(results: dict[tuple[str, int], dict[str, Any]], rows: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """Give every row that was graded a line for each seed.
 
     Parameters
     ----------
     results : dict
-        Grades by seed and run.
+        As `read_results` gives them.
     rows : dict
         The rows of rows.yaml, by the file name of their model.
 
     Returns
     -------
     DataFrame
-        ``artifact,model,setting,labels,seed,accuracy,macro_f1,propagation_accuracy,trained_on,restarts,seconds``;
-        accuracies in 0-1, seconds those of the training.
+        ``artifact,model,setting,labels,seed,accuracy,macro_f1,propagation_accuracy,trained_on,restarts``; accuracies
+        in 0-1.
     """
     lines = [
         row
         | {
             "seed": seed,
-            "propagation_accuracy": grades["propagation"]["accuracy"],
-            "trained_on": grades["labels"]["trained_on"],
+            "propagation_accuracy": result["metrics"]["propagation"]["accuracy"],
+            "trained_on": result["metrics"]["labels"]["trained_on"],
         }
-        | grades[row["graded_as"]]
+        | result["metrics"][row["graded_as"]]
         for row in name_rows(rows).to_dict("records")
-        for (seed, run), grades in results.items()
+        for (run, seed), result in results.items()
         if run == row["run"]
     ]
     return pd.DataFrame(lines, columns=COLUMNS).astype({"restarts": "Int64"})
@@ -168,27 +156,9 @@ def summarise(lines: pd.DataFrame, rows: dict[str, dict[str, Any]]) -> pd.DataFr
     summary["low"], summary["high"] = summary["mean"] - half, summary["mean"] + half
     summary["published"] = summary["artifact"].map(published)
     summary["difference"] = summary["mean"] - summary["published"]
-    for column in ("macro_f1", "propagation_accuracy", "trained_on", "restarts", "seconds"):
+    for column in ("macro_f1", "propagation_accuracy", "trained_on", "restarts"):
         summary[column] = groups[column].agg("sum" if column == "restarts" else "mean").to_numpy()
-    return summary.round({"trained_on": 0, "seconds": 1}).round(6)
-
-
-def half_width(sd: Any, n: Any) -> Any:
-    """Give half the width of the 95 % interval of a mean by Student's t, of numbers or column by column.
-
-    Parameters
-    ----------
-    sd : float or Series
-        Standard deviation of a sample.
-    n : int or Series
-        Its size.
-
-    Returns
-    -------
-    float or Series
-        Not a number for a sample of one.
-    """
-    return stats.t.ppf(0.975, n - 1) * sd / np.sqrt(n)
+    return summary.round({"trained_on": 0}).round(6)
 
 
 def list_contrasts(lines: pd.DataFrame) -> pd.DataFrame:
@@ -220,34 +190,35 @@ def list_contrasts(lines: pd.DataFrame) -> pd.DataFrame:
 
 
 def list_clusterings(
-    results: dict[tuple[int, str], dict[str, Any]], published_inertia: dict[int, float]
+    results: dict[tuple[str, int], dict[str, Any]], published_inertia: dict[int, float]
 ) -> pd.DataFrame:
     """List the inertia of every clustering beside the published one, and by what share it is above that."""
     clusterings = pd.DataFrame(
         [
-            {"n_clusters": grades["n_clusters"], "seed": seed, **grades}
-            for (seed, _), grades in results.items()
-            if "inertia" in grades
+            {"seed": seed, **result["clustering"]}
+            for (run, seed), result in results.items()
+            if run.startswith(("clusters_", "distances_")) and "clustering" in result
         ],
-        columns=["n_clusters", "seed", "inertia", "seconds"],
-    ).sort_values(["n_clusters", "seed"])
+        columns=["n_clusters", "seed", "inertia"],
+    )
+    clusterings = clusterings.drop_duplicates(["n_clusters", "seed"]).sort_values(["n_clusters", "seed"])
     clusterings["published"] = clusterings["n_clusters"].map(published_inertia)
     clusterings["above"] = (clusterings["inertia"] / clusterings["published"] - 1).round(6)
     return clusterings
 
 
-def compare_percentiles(lines: pd.DataFrame, results: dict[tuple[int, str], dict[str, Any]]) -> pd.DataFrame:
-    """Set what validation says of each percentile at the largest budget beside what the test set says.
+def compare_percentiles(lines: pd.DataFrame, results: dict[tuple[str, int], dict[str, Any]]) -> pd.DataFrame:
+    """Set what the audit says of each percentile at the largest budget beside what the test set says.
 
     Returns
     -------
     DataFrame
         One line a percentile: mean test accuracies ``logreg`` and ``nn`` with the half widths of their 95 % intervals
-        (``_half``), mean accuracies on held-out bought labels (``_validation``), and ``propagation_accuracy``.
+        (``_half``), mean accuracies on audit images (``_audit``), and ``propagation_accuracy``.
     """
     largest = lines[lines["setting"] == "representatives"]["labels"].max()
     table = []
-    for name in sorted({run for _, run in results if run.startswith("validation_")}, key=percentile_of):
+    for name in sorted({run for run, _ in results if run.startswith("audited_")}, key=percentile_of):
         percentile = percentile_of(name)
         setting = {0: "representatives", 100: "full propagation"}.get(percentile, f"percentile {percentile}")
         entry: dict[str, float] = {"percentile": percentile}
@@ -256,11 +227,11 @@ def compare_percentiles(lines: pd.DataFrame, results: dict[tuple[int, str], dict
             accuracy = of_setting[of_setting["model"] == model].drop_duplicates("seed")["accuracy"]
             entry[model] = accuracy.mean()
             entry[f"{model}_half"] = half_width(accuracy.std(), len(accuracy))
-            held_out = [grades[model]["accuracy"] for (_, run), grades in results.items() if run == name]
-            entry[f"{model}_validation"] = float(np.mean(held_out))
+            audits = [result["audit"][model] for (run, _), result in results.items() if run == name]
+            entry[f"{model}_audit"] = float(np.mean(audits))
         entry["propagation_accuracy"] = of_setting["propagation_accuracy"].mean()
         table.append(entry)
-    columns = ["percentile", *(f"{model}{part}" for model in NAMES for part in ("", "_half", "_validation"))]
+    columns = ["percentile", *(f"{model}{part}" for model in NAMES for part in ("", "_half", "_audit"))]
     return pd.DataFrame(table, columns=[*columns, "propagation_accuracy"]).round(6)
 
 
@@ -279,7 +250,7 @@ def by_labels(summary: pd.DataFrame, model: str) -> pd.DataFrame:
 
 
 def draw_percentiles(table: pd.DataFrame) -> Figure:
-    """Draw test accuracy against the percentile, a panel a model, and mark what validation picks."""
+    """Draw test accuracy against the percentile, a panel a model, and mark what the audit picks."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, (model, name) in zip(figure.subplots(1, 2, sharey=True), NAMES.items(), strict=True):
         axes.errorbar(
@@ -292,13 +263,13 @@ def draw_percentiles(table: pd.DataFrame) -> Figure:
         )
         axes.plot(
             table["percentile"],
-            100 * table[f"{model}_validation"],
+            100 * table[f"{model}_audit"],
             "--",
             marker=".",
             color="tab:gray",
-            label="held-out bought labels",
+            label="audit images",
         )
-        if table[f"{model}_validation"].notna().any():
+        if table[f"{model}_audit"].notna().any():
             picked = table[table["percentile"] == pick(table, model)]
             axes.plot(picked["percentile"], 100 * picked[model], "o", ms=12, mfc="none", mec="tab:red", label="picked")
         finish(axes, "percentile of the cluster that takes the label", name)
@@ -381,11 +352,10 @@ def format_rows(summary: pd.DataFrame) -> str:
             format_share(row["difference"], "+"),
             format_share(row["propagation_accuracy"]),
             "" if "logreg" in row["model"] else str(row["restarts"]),
-            f"{row['seconds']:.1f}",
         ]
         for row in summary.to_dict("records")
     ]
-    return format_markdown([*header, " restarts", " seconds"], lines)
+    return format_markdown([*header, " restarts"], lines)
 
 
 def format_contrasts(contrasts: pd.DataFrame) -> str:
@@ -399,24 +369,24 @@ def format_contrasts(contrasts: pd.DataFrame) -> str:
 
 
 def format_choice(percentiles: pd.DataFrame) -> str:
-    """Write what held-out labels and the test set say of each percentile, and mark the one that is picked."""
+    """Write what audit images and the test set say of each percentile, and mark the one that is picked."""
     lines = []
     for row in percentiles.to_dict("records"):
         cells = [str(row["percentile"])]
         for model in NAMES:
-            column = f"{model}_validation"
+            column = f"{model}_audit"
             picked = " (picked)" if row["percentile"] == pick(percentiles, model) else ""
             cells += [format_share(row[column]) + picked, format_share(row[model])]
         lines.append(cells)
     header = [" percentile"]
     for name in NAMES.values():
-        header += [f"{name}: held out, %", " test, %"]
+        header += [f"{name}: audit, %", " test, %"]
     return format_markdown(header, lines)
 
 
 def pick(percentiles: pd.DataFrame, model: str) -> int:
-    """Give the percentile with the best accuracy on held-out bought labels; of equals, the smallest."""
-    return int(percentiles.sort_values(f"{model}_validation", ascending=False, kind="stable")["percentile"].iloc[0])
+    """Give the percentile with the best accuracy on audit images; of equals, the smallest."""
+    return int(percentiles.sort_values(f"{model}_audit", ascending=False, kind="stable")["percentile"].iloc[0])
 
 
 def format_clusterings(clusterings: pd.DataFrame) -> str:
@@ -428,35 +398,16 @@ def format_clusterings(clusterings: pd.DataFrame) -> str:
             f"{rows['inertia'].mean():,.0f}",
             f"{rows['published'].iloc[0]:,.0f}" if rows["published"].notna().all() else "",
             format_share(rows["above"].mean(), "+"),
-            f"{rows['seconds'].mean():.1f}",
         ]
         for n_clusters, rows in clusterings.groupby("n_clusters")
     ]
-    return format_markdown([" clusters", " seeds", " inertia", " published", " above it, %", " seconds"], lines)
-
-
-def format_cost(lines: pd.DataFrame, clusterings: pd.DataFrame, published: list[dict[str, Any]]) -> str:
-    """Write what rows took at the published study's seed beside what its authors' machine took."""
-    seconds = lines[lines["seed"] == SEED_OF_THE_PUBLISHED_STUDY].set_index("artifact")["seconds"].to_dict()
-    of_seed = clusterings[clusterings["seed"] == SEED_OF_THE_PUBLISHED_STUDY].set_index("n_clusters")["seconds"]
-    seconds["kmeans_2000"] = of_seed.get(2000, np.nan)
-    table = []
-    for entry in published:
-        names = [Path(file).stem for file in entry["models"]]
-        ours = sum(seconds.get(name, np.nan) for name in names)
-        table.append([", ".join(f"`{name}`" for name in names), f"{ours:.1f}", f"{entry['seconds']:,}"])
-    return format_markdown(["rows", " seconds here", " seconds there"], table)
+    return format_markdown([" clusters", " seeds", " inertia", " published", " above it, %"], lines)
 
 
 def format_accuracy(row: dict[Any, Any]) -> str:
     """Give a mean in percent and the half width of its 95 % interval, where there is one."""
     interval = f" ± {100 * (row['high'] - row['mean']):.2f}" if row["seeds"] > 1 else ""
     return f"{100 * row['mean']:.2f}{interval}"
-
-
-def format_share(share: float, sign: str = "") -> str:
-    """Give a share in percent, or nothing where it is missing."""
-    return f"{100 * share:{sign}.2f}" if pd.notna(share) else ""
 
 
 if __name__ == "__main__":

@@ -4,20 +4,19 @@
 and the plot, are made of it.
 """
 
-import json
-from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
 from matplotlib.figure import Figure
 
 from few_labels.artifacts import replacing
-from study.few_labels import ABLATIONS, PROJECT, RESULTS, WITHOUT
-from study.tabulate import finish, half_width
+from study.plan import PROJECT, RESULTS, read_results
+from study.statistics import format_mean
+from study.tabulate import finish
 from tools.pages import format_markdown, write_table
 from tools.recipes import ALL_LABELS
 
-ALL_LABELS_NETWORK = 0.8968
 PEERS = {
     "LabelSpreading": "scikit-learn LabelSpreading",
     "SelfTrainingClassifier": "scikit-learn SelfTrainingClassifier",
@@ -28,8 +27,8 @@ COLUMNS = ["variant", "labels", "seed", "nn", "logreg", "propagation"]
 
 
 def main() -> None:
-    lines = list_runs(RESULTS)
-    peers = list_peers(RESULTS / "peers")
+    results = read_results(RESULTS)
+    lines, peers = list_runs(results), list_peers(results)
     published = published_best(yaml.safe_load((PROJECT / "study" / "rows.yaml").read_text())["rows"])
     for path, table in (
         (PROJECT / "metrics" / "few_labels.csv", lines),
@@ -46,8 +45,13 @@ def main() -> None:
     write_table(page, "ablation", format_ablation(lines))
 
 
-def list_runs(folder: Path) -> pd.DataFrame:
-    """Read the metrics of every run, ``<variant>/<labels>_<seed>.json``.
+def list_runs(results: dict[tuple[str, int], dict[str, Any]]) -> pd.DataFrame:
+    """Lay out the results of the recipe and of what is left out of it.
+
+    Parameters
+    ----------
+    results : dict
+        As `read_results` gives them.
 
     Returns
     -------
@@ -56,22 +60,23 @@ def list_runs(folder: Path) -> pd.DataFrame:
         labels that are right; all in 0-1.
     """
     lines = []
-    for variant in ("recipe", *(f"without_{name}" for name in WITHOUT)):
-        for path in folder.glob(f"{variant}/*.json"):
-            n_labels, seed = map(int, path.stem.split("_"))
-            metrics = json.loads(path.read_text())
-            accuracies = metrics["nn"]["accuracy"], metrics["logreg"]["accuracy"], metrics["propagation"]["accuracy"]
-            lines.append((variant, n_labels, seed, *accuracies))
+    for (run, seed), result in results.items():
+        variant, _, budget = run.rpartition("_")
+        if variant == "recipe" or variant.startswith("without_"):
+            metrics = result["metrics"]
+            accuracies = [metrics[part]["accuracy"] for part in ("nn", "logreg", "propagation")]
+            lines.append((variant, int(budget), seed, *accuracies))
     table = pd.DataFrame(lines, columns=COLUMNS)
     return table.sort_values(["variant", "labels", "seed"], kind="stable", ignore_index=True)
 
 
-def list_peers(folder: Path) -> pd.DataFrame:
-    """Read the peers' test accuracies in 0-1: ``labels,seed`` and a column for each."""
-    lines = []
-    for path in folder.glob("*.json"):
-        n_labels, seed = map(int, path.stem.split("_"))
-        lines.append({"labels": n_labels, "seed": seed} | json.loads(path.read_text()))
+def list_peers(results: dict[tuple[str, int], dict[str, Any]]) -> pd.DataFrame:
+    """Lay out the peers' test accuracies in 0-1: ``labels,seed`` and a column for each."""
+    lines = [
+        {"labels": int(run.removeprefix("peers_")), "seed": seed} | result["metrics"]
+        for (run, seed), result in results.items()
+        if run.startswith("peers_")
+    ]
     table = pd.DataFrame(lines, columns=["labels", "seed", *PEERS])
     return table.sort_values(["labels", "seed"], ignore_index=True)
 
@@ -82,16 +87,6 @@ def published_best(rows: dict) -> pd.Series:
     return published.groupby("labels")["published"].max()
 
 
-def describe(accuracies: pd.Series) -> str:
-    """Write mean and 95 % interval in percent, and what is known of a single run: its accuracy."""
-    if len(accuracies) == 0:
-        return ""
-    if len(accuracies) == 1:
-        return f"{100 * accuracies.mean():.2f}"
-    half = half_width(accuracies.std(), len(accuracies))
-    return f"{100 * accuracies.mean():.2f} ± {100 * half:.2f}"
-
-
 def format_budgets(lines: pd.DataFrame, published: pd.Series) -> str:
     """Write a line for each budget: the recipe's accuracies over its seeds, beside the best published one."""
     header = [" labels bought", " seeds", "network, %", "logistic regression, %", "spread labels right, %"]
@@ -100,9 +95,9 @@ def format_budgets(lines: pd.DataFrame, published: pd.Series) -> str:
         [
             f"{n_labels:,}",
             str(len(runs)),
-            describe(runs["nn"]),
-            describe(runs["logreg"]),
-            describe(runs["propagation"].dropna()),
+            format_mean(runs["nn"]),
+            format_mean(runs["logreg"]),
+            format_mean(runs["propagation"].dropna()),
             f"{100 * published[n_labels]:.2f}" if n_labels in published else "",
         ]
         for n_labels, runs in recipe.groupby("labels")
@@ -120,7 +115,7 @@ def format_peers(lines: pd.DataFrame, peers: pd.DataFrame) -> str:
     recipe = lines[lines["variant"] == "recipe"]
     both = peers.merge(recipe[["labels", "seed", "nn"]], on=["labels", "seed"])
     rows = [
-        [f"{n_labels:,}", str(len(runs)), describe(runs["nn"]), *(describe(runs[peer]) for peer in PEERS)]
+        [f"{n_labels:,}", str(len(runs)), format_mean(runs["nn"]), *(format_mean(runs[peer]) for peer in PEERS)]
         for n_labels, runs in both.groupby("labels")
     ]
     return format_markdown([" labels bought", " seeds", "ours", *PEERS.values()], rows)
@@ -137,15 +132,16 @@ def format_ablation(lines: pd.DataFrame) -> str:
         "spread labels right, %",
     ]
     rows = []
-    for n_labels, names in ABLATIONS.items():
-        at_budget = lines[lines["labels"] == n_labels]
-        recipe = at_budget[at_budget["variant"] == "recipe"].set_index("seed")
-        for name in ("nothing", *names):
-            runs = at_budget[at_budget["variant"] == f"without_{name}"].set_index("seed") if name in names else recipe
-            if len(runs):
-                worth = (recipe["nn"] - runs["nn"]).dropna() if name in names else pd.Series(dtype=float)
-                cells = [describe(runs["nn"]), describe(worth), str(len(runs)), describe(runs["propagation"].dropna())]
-                rows.append([f"{n_labels:,}", name.replace("_", " "), *cells])
+    for n_labels, at_budget in lines.groupby("labels", sort=False):
+        variants = at_budget["variant"].unique()
+        if len(variants) > 1:
+            recipe = at_budget[at_budget["variant"] == "recipe"].set_index("seed")
+            for variant in sorted(variants, key=lambda name: (name != "recipe", name)):
+                runs = at_budget[at_budget["variant"] == variant].set_index("seed")
+                worth = (recipe["nn"] - runs["nn"]).dropna() if variant != "recipe" else pd.Series(dtype=float)
+                name = variant.removeprefix("without_").replace("_", " ") if variant != "recipe" else "nothing"
+                right = format_mean(runs["propagation"].dropna())
+                rows.append([f"{n_labels:,}", name, format_mean(runs["nn"]), format_mean(worth), str(len(runs)), right])
     return format_markdown(header, rows)
 
 
@@ -161,7 +157,7 @@ def draw_curve(lines: pd.DataFrame, peers: pd.DataFrame, published: pd.Series) -
         axes.plot(mean.index, 100 * mean, marker=".", lw=1, label=f"{name}, same labels and space")
     few = published[published.index < ALL_LABELS]
     axes.plot(few.index, 100 * few, marker="s", color="gray", label="published study, its best")
-    axes.axhline(100 * ALL_LABELS_NETWORK, color="black", ls=":", label="published network, all 60,000 labels")
+    axes.axhline(100 * published[ALL_LABELS], color="black", ls=":", label="published network, all 60,000 labels")
     axes.set_xscale("log")
     axes.set_xticks(list(ours.index), [f"{n:,}" for n in ours.index], rotation=45)
     axes.minorticks_off()

@@ -16,7 +16,6 @@ from few_labels.artifacts import load_labels, save_array
 from few_labels.errors import InputError, explain, quote, shorten
 from few_labels.ledger import read_ledger, resolve
 from few_labels.parameters import MOST_PROBLEMS, parameter_names, validate_parameters
-from study.fill import fill
 from tests.conftest import PROJECT, Clone, executed
 
 # Parameter, bad value, what the line must say.
@@ -166,23 +165,10 @@ def test_no_value_and_no_name_reaches_a_shell(clone: Clone) -> None:
             assert told[0].endswith(f"and {len(parameter_names()) - 1 + 2 - MOST_PROBLEMS} more")
 
 
-@pytest.mark.parametrize("graph", ["dvc.yaml", "study/dvc.yaml"])
-def test_no_command_holds_a_value(graph: str) -> None:
-    """What DVC puts into a command is read by a shell; of an item alone, as a whole, it quotes what it puts."""
-    content = yaml.safe_load((PROJECT / graph).read_text())
-    for stage in content["stages"].values():
-        for command in [stage.get("do", stage)["cmd"]]:
-            text = command if isinstance(command, str) else " ".join(command)
-            assert set(re.findall(r"\$\{.*?\}", text)) <= {"${fill}", "${item}"}
-            assert text.count("${item}") == text.count("${item} --")
-
-
-def test_a_value_of_the_study_is_a_part_of_a_name() -> None:
-    values = {"seed": "42", "k": "$(touch x)", "up": "../up", "empty": "", "set": "clusters_500_percentile_2.5"}
-    assert fill("runs/{seed}/{set}/nn.keras", values) == "runs/42/clusters_500_percentile_2.5/nn.keras"
-    for name in ("k", "up", "empty", "missing"):
-        with pytest.raises(InputError, match=f"{name} is '.*', allowed are letters, digits"):
-            fill(f"runs/{{{name}}}", values)
+def test_no_command_holds_a_value() -> None:
+    """What DVC puts into a command is read by a shell."""
+    for stage in yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"].values():
+        assert "$" not in stage["cmd"]
 
 
 def test_a_misspelt_parameter_on_the_command_line_is_refused(clone: Clone) -> None:

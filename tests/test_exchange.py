@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -103,7 +104,9 @@ def make_project(path: Path, dataset: str, class_names: list[str] = CLASSES) -> 
     save_array(path / "data/train_images.npy", images[..., None])
     save_names(path / "data/train_names.csv", names)
     save_classes(path / "data/classes.json", Classes(class_names, [8, 8, 1], 0))
-    (path / "params.yaml").write_text(f"download:\n  dataset: {dataset}\n")
+    settings = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    settings["download"]["dataset"] = dataset
+    (path / "params.yaml").write_text(yaml.safe_dump(settings))
     project = Project(path, dataset, names, images)
     project.ask((0, "", ""))
     project.audit()

@@ -131,7 +131,7 @@ def test_folders_of_classes_need_no_person(tmp_path: Path) -> None:
 
 
 def test_many_labels_of_one_decision_are_counted_as_labels_and_as_one_decision(tmp_path: Path) -> None:
-    clone = start(tmp_path / "clone", SMALL | PERSON | {"select_labels.n_audit": 20})
+    clone = start(tmp_path / "clone", SMALL | PERSON | {"select_labels.n_audit": 20, "select_labels.n_labels": 2})
     images = list(write_folder(clone.path / "data/own", "train", *digits(slice(100)), flat=True))
     clone.dvc("repro", "select-labels")
     assert count_labelling(clone) == {"labels": 0, "decisions": 0, "cannot_tell": 0}
@@ -152,6 +152,8 @@ def test_many_labels_of_one_decision_are_counted_as_labels_and_as_one_decision(t
     clone.dvc("repro", "select-labels")
 
     assert count_labelling(clone) == {"labels": 31, "decisions": 6, "cannot_tell": 1}
+    # The budget is the data set's alone: a person is asked about all that is left.
+    assert set(read(clone, "queries.csv")["image"]) == set(images[40:]) | set(images[33:40]) | {images[30]}
     # Audit images have labels too.
     assert 0 < len(read(clone, "audit_labels.csv")) == 31 - len(read(clone, "bought_labels.csv"))
     changes = json.loads(clone.dvc("metrics", "diff", "--json"))["metrics/labelling.json"]

@@ -106,13 +106,18 @@ def serving(project: Labelling, *options: str) -> Iterator[Served]:
 
 def read_address(process: subprocess.Popen[str]) -> str:
     """Wait for the page to say where it is."""
+    return read_until_address(process)[1]
+
+
+def read_until_address(process: subprocess.Popen[str]) -> tuple[list[str], str]:
+    """Give the lines that are said until the page says where it is, and where."""
     assert process.stdout
-    said = ""
+    said = []
     for line in process.stdout:
-        said += line
+        said.append(line.rstrip())
         if found := re.search(r"label: (http\S+)", line):
-            return found[1]
-    raise AssertionError(said)
+            return said, found[1]
+    raise AssertionError("\n".join(said))
 
 
 class Person:
@@ -136,9 +141,16 @@ class Person:
             assert time.monotonic() < end, self.text("body")
             time.sleep(0.01)
 
-    def open(self, url: str) -> None:
+    def open(self, url: str, view: str = "query") -> None:
+        """Open the page, on one of its views; empty for the one it opens on."""
         self.driver.get(url)
         self.wait(lambda: self.driver.execute_script("return !!window.socket?.connected"))
+        if view:
+            self.click(f"view:{view}")
+            self.wait(lambda: self.is_on(view) and (self.shown() or self.text(".empty")))
+
+    def is_on(self, view: str) -> bool:
+        return bool(self.all(f".on[data-act='view:{view}']"))
 
     def shown(self) -> str:
         """Give what is on the screen, once it is there."""
@@ -336,6 +348,79 @@ def test_the_whole_story(project: Labelling) -> None:
 
 
 @needs_browser
+def test_it_asks_about_each_cluster_once_and_goes_on_one_by_one(project: Labelling) -> None:
+    with serving(project, "--no-train") as page, browsing() as person:
+        person.open(page.url, view="")
+        person.wait(lambda: person.all(".cell"))
+        assert person.is_on("grid")
+        # No class is there, and yet the arrows move: nothing waits for one to be typed.
+        person.press(Keys.ARROW_RIGHT)
+        person.wait(lambda: person.all(".cell[data-cursor]"))
+        asked = set[int]()
+        while person.is_on("grid"):
+            asked.add(int(person.text(".what").split()[1]))
+            person.find(".cell").click()
+            person.wait(lambda: person.all(".cell.out"))
+            person.answer("a")
+            person.wait(lambda: person.shown() or not person.is_on("grid"))
+        assert len(asked) > 20
+        n_labels = len(project.labels())
+        assert len({line.decision.removeprefix("-") for line in project.lines()}) == len(asked)
+        person.image()
+
+        # Undo goes back to the clusters; to choose a view by hand is to stay there.
+        person.press(Keys.BACKSPACE)
+        person.wait(lambda: person.all(".cell"))
+        assert len(project.labels()) < n_labels
+        person.answer("a")
+        person.wait(lambda: person.is_on("query"))
+        person.click("view:grid")
+        person.wait(lambda: person.all(".cell"))
+        assert person.is_on("grid")
+
+    project.clone.dvc("repro", "select-labels")
+    with serving(project, "--no-train") as page, browsing() as person:
+        person.open(page.url, view="")
+        person.image()
+        assert person.is_on("query")
+
+
+@needs_browser
+@pytest.mark.parametrize("view", ["query", "grid"])
+def test_what_is_asked_next_is_there_before_it_is_asked(asked: Labelling, tmp_path: Path, view: str) -> None:
+    project = Labelling(asked.clone.copy_to(tmp_path / "clone"), asked.truth)
+
+    def urls(script: str) -> set[str]:
+        return set(person.driver.execute_script(f"return {script}"))
+
+    with serving(project, "--no-train") as page, browsing() as person:
+        person.open(page.url, view)
+        person.wait(person.shown)
+        person.type_class("a")
+        shown = set[str]()
+        for _ in range(3):
+            # What was fetched ahead of this one is on the screen by now, and the next is on its way.
+            person.wait(lambda: person.driver.execute_script("return ahead.length && ahead.every(e => e.complete)"))
+            person.wait(lambda shown=shown: urls("[ahead[0].src]").isdisjoint(shown))  # type: ignore[misc]
+            person.wait(lambda: person.driver.execute_script("return ahead.every(e => e.complete)"))
+            loaded = urls("performance.getEntriesByType('resource').map(e => e.name)")
+            person.press_and_see("1")
+            shown = urls("[...document.querySelectorAll('.left img:not(.hidden)')].map(e => e.src)")
+            assert shown
+            assert shown <= loaded
+
+
+@needs_browser
+def test_where_the_data_set_answers_nobody_is_asked(asked: Labelling, tmp_path: Path) -> None:
+    project = Labelling(asked.clone.copy_to(tmp_path / "clone"), asked.truth)
+    project.clone.set_params({"select_labels.oracle": "dataset"})
+    with serving(project, "--no-train") as page, browsing() as person:
+        person.open(page.url, view="grid")
+        person.wait(lambda: "select_labels.oracle is person" in person.text(".empty"))
+        assert not person.all(".cell")
+
+
+@needs_browser
 def test_two_people_two_tabs_and_one_who_writes_to_the_file(project: Labelling) -> None:
     with serving(project, "--no-train") as page, browsing() as person:
         person.open(page.url)
@@ -411,7 +496,7 @@ def test_names_are_text(tmp_path: Path, asked: Labelling) -> None:
         person.wait(lambda: HOSTILE in person.text(".choice"))
         for view in ("grid", "review", "standing", "query"):
             person.click(f"view:{view}")
-            person.wait(lambda view=view: person.all(f".on[data-act='view:{view}']"))  # type: ignore[misc]
+            person.wait(lambda view=view: person.is_on(view))  # type: ignore[misc]
             time.sleep(0.3)
             assert person.driver.execute_script("return window.harmed") is None
         while HOSTILE not in person.image():
@@ -421,9 +506,14 @@ def test_names_are_text(tmp_path: Path, asked: Labelling) -> None:
 
 def test_make_label_asks_for_what_is_missing_and_serves_the_page(project: Labelling) -> None:
     (project.clone.path / "data/queries.csv").unlink()
+    project.ledger.write_text("image,label,annotator,round\n" + "no answer\n" * 50)
     process = project.clone.start("make label", LABEL="--no-show --annotator Ann")
     try:
-        assert httpx.get(read_address(process)).status_code == 200
+        said, address = read_until_address(process)
+        own = [line for line in said if line.startswith("label: ")]
+        assert len(own) == 2
+        assert re.match(r"label: lines of the ledger that are not used: 50; the first: labels/own.csv, line 2 ", own[0])
+        assert httpx.get(address).status_code == 200
         assert (project.clone.path / "data/queries.csv").exists()
     finally:
         # As Ctrl-C does, to make and all that it started.

@@ -23,14 +23,10 @@ def call(data: Path, parameters: AllParameters, written: Path, **paths: Path) ->
         "bought": "bought_labels.csv",
         "audit_images": "audit_images.csv",
     }
+    wanted = ("refine", "propagate", "percentile", "train_logreg", "train_nn", "seed")
+    arguments: dict[str, Any] = {name: getattr(parameters, name) for name in wanted}
     refine.main(
-        parameters.refine,
-        parameters.propagate,
-        parameters.percentile,
-        parameters.train_logreg,
-        parameters.train_nn,
-        parameters.seed,
-        **{name: data / file for name, file in files.items()} | paths,
+        **arguments | {name: data / file for name, file in files.items()} | paths,
         learned_embedding=written / "learned.npy",
         first_scores=written / "scores.npy",
     )

@@ -2,15 +2,17 @@
 
 import io
 import json
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
-from app import session
-from app.dataset import Dataset, Query, Suspect, load_dataset, nearest_of_cluster
+from app import rounds, session
+from app.dataset import Dataset, Query, Suspect, Unlikeness, load_dataset, nearest_of_cluster
 from app.label import find_annotator
 from app.pictures import Pictures
 from app.standing import (
@@ -54,6 +56,7 @@ def dataset(cluster: Sequence[int], audit: Sequence[str] = ()) -> Dataset:
         audit=frozenset(audit),
         queries=[],
         suspects=[],
+        unlikeness=Unlikeness(np.array([[values[cluster.index(k)][0]] for k in range(max(cluster) + 1)])),
         row_of={name: row for row, name in enumerate(NAMES)},
     )
 
@@ -109,9 +112,9 @@ def test_queries_leave_out_what_is_answered_or_before_others() -> None:
 def test_a_grid_is_the_cluster_with_most_to_label_without_the_audit() -> None:
     data = dataset([0, 0, 0, 0, 1, 1, 1, 2], audit=["1.png"])
     grid = session.next_grid(data, history())
-    assert grid == session.Grid(0, [3, 2, 0], 0)
-    assert session.next_grid(data, given(_0="cat")) == session.Grid(1, [6, 5, 4], 0)
-    assert session.next_grid(data, history(), {0, 1}) == session.Grid(2, [7], 0)
+    assert grid == session.Grid(0, [3, 2, 0], 0, is_new=True)
+    assert session.next_grid(data, given(_0="cat")) == session.Grid(2, [7], 0, is_new=True)
+    assert session.next_grid(data, history(), {0, 2}) == session.Grid(1, [6, 5, 4], 0, is_new=True)
     assert session.next_grid(data, history(), {0}, cluster=0) == grid
     everything = given(**{f"_{i}": "cat" for i in range(8) if i != 1})
     assert session.next_grid(data, everything) is None
@@ -119,7 +122,41 @@ def test_a_grid_is_the_cluster_with_most_to_label_without_the_audit() -> None:
 
 def test_a_huge_cluster_comes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "MOST_IN_GRID", 3)
-    assert session.next_grid(dataset([0] * 8), history()) == session.Grid(0, [7, 6, 5], 5)
+    assert session.next_grid(dataset([0] * 8), history()) == session.Grid(0, [7, 6, 5], 5, is_new=True)
+
+
+def test_each_cluster_is_shown_once_before_one_is_shown_again() -> None:
+    data = dataset([0, 0, 0, 0, 0, 1, 1, 2], audit=["7.png"])
+    assert session.next_grid(data, given(_0="cat")) == session.Grid(1, [6, 5], 0, is_new=True)
+    # That nobody can tell is an answer; one about an audit image tells nothing of its cluster.
+    told = given(_0="cat", _5="", _7="cat")
+    assert session.next_grid(data, told) == session.Grid(0, [4, 3, 2, 1], 0, is_new=False)
+    assert session.next_grid(data, told, {0}) == session.Grid(1, [6], 0, is_new=False)
+
+
+def test_the_next_cluster_is_large_and_unlike_those_before() -> None:
+    # At 0, 3, 5 and 7, of 3, 2, 2 and 1 images: 2 times 5 squared is most, then 2 times 2 squared; 1 times 2 squared.
+    data, told, asked = dataset([0, 0, 0, 1, 1, 2, 2, 3]), history(), []
+    while (grid := session.next_grid(data, told)) is not None:
+        asked.append(grid.cluster)
+        coming = session.next_grid(data, told, {grid.cluster})
+        told.add(session.decide([NAMES[row] for row in grid.rows], "cat", "Ann", 1, history=told))
+        assert coming == session.next_grid(data, told)
+    assert asked == [0, 2, 1, 3]
+    # What is taken back is new again.
+    told.add(session.undo("Ann", 1, told))
+    told.add(session.undo("Ann", 1, told))
+    assert [grid.cluster for grid in [session.next_grid(data, told)] if grid] == [1]
+
+
+def test_unlikeness_is_to_the_nearest_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.dataset.BLOCK", 3)
+    points = np.random.default_rng(0).random((30, 5), np.float32)
+    unlikeness, squared = Unlikeness(points), ((points[:, None] - points[None]) ** 2).sum(axis=2)
+    for ones in ([1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 6, 7, 20], [9]):
+        nearest = unlikeness.to_nearest(np.isin(np.arange(30), ones))
+        np.testing.assert_allclose(nearest, squared[:, ones].min(axis=1), atol=1e-5)
+    assert np.isinf(unlikeness.to_nearest(np.zeros(30, bool))).all()
 
 
 def test_a_suspect_is_done_with_when_it_was_changed_or_given_twice() -> None:
@@ -288,3 +325,22 @@ def test_few_pixels_are_enlarged_without_smoothing() -> None:
     image = np.random.default_rng(0).integers(0, 256, (1, 28, 28, 3), np.uint8)
     shown = np.asarray(open_picture(Pictures(["a"], image, None).large(0)))
     assert (shown == image[0].repeat(19, axis=0).repeat(19, axis=1)).all()
+
+
+def test_a_round_that_is_ended_leaves_the_lock_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lock = tmp_path / "dvc.lock"
+    whole = "schema: '2.0'\nstages:\n  kmeans:\n    cmd: a\n  select-labels:\n    cmd: b\n"
+    lock.write_text(whole)
+
+    def cut(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
+        lock.write_text(whole[:30])
+        return subprocess.CompletedProcess([], -15, "", "")
+
+    monkeypatch.setattr(rounds.subprocess, "run", cut)
+    with pytest.raises(SystemExit):
+        rounds.call_dvc("repro", "select-labels")
+    assert lock.read_text() == whole
+    rounds.forget("select-labels")
+    assert yaml.safe_load(lock.read_text()) == {"schema": "2.0", "stages": {"kmeans": {"cmd": "a"}}}
+    assert [path.name for path in tmp_path.iterdir()] == ["dvc.lock"]

@@ -8,14 +8,14 @@ import pytest
 import yaml
 
 from study import tabulate
+from study.plan import list_runs, read_plan, read_results
 from tests.conftest import PROJECT
 from tools.pages import insert
 
 STUDY = PROJECT / "study"
 METRICS = PROJECT / "metrics"
 ROWS = yaml.safe_load((STUDY / "rows.yaml").read_text())
-PARAMS = yaml.safe_load((STUDY / "params.yaml").read_text())
-RESULTS = tabulate.read_results(STUDY / "results")
+RESULTS = read_results(STUDY / "results")
 LINES = tabulate.list_rows(RESULTS, ROWS["rows"])
 SUMMARY = tabulate.summarise(LINES, ROWS["rows"])
 CLUSTERINGS = tabulate.list_clusterings(RESULTS, ROWS["published_inertia"])
@@ -45,7 +45,6 @@ def test_a_table_is_that_of_the_results(path: Path, table: pd.DataFrame) -> None
         ("study/README.md", "contrasts", tabulate.format_contrasts(CONTRASTS)),
         ("study/README.md", "percentile", tabulate.format_choice(PERCENTILES)),
         ("study/README.md", "clusterings", tabulate.format_clusterings(CLUSTERINGS)),
-        ("study/README.md", "cost", tabulate.format_cost(LINES, CLUSTERINGS, ROWS["published_seconds"])),
     ],
 )
 def test_a_page_shows_the_results(page: str, name: str, text: str) -> None:
@@ -55,15 +54,12 @@ def test_a_page_shows_the_results(page: str, name: str, text: str) -> None:
 
 def test_every_row_is_there_at_every_seed() -> None:
     expected = {
-        (file.rpartition(".")[0], seed)
+        (file.rpartition(".")[0], run.seed)
         for file, row in ROWS["rows"].items()
-        for seed in ([42] if row["run"].startswith("distances") else PARAMS["seeds"])
+        for run in list_runs(read_plan())
+        if run.name == row["run"]
     }
-    for prefix, sets, seeds in (
-        ("published_logreg_", PARAMS["published_logreg"]["training_sets"], PARAMS["seeds"]),
-        ("published_network_", PARAMS["published_network"]["training_sets"], [42]),
-    ):
-        expected |= {(prefix + training_set, seed) for training_set in sets for seed in seeds}
+    expected |= {(run.name, 42) for run in list_runs(read_plan()) if run.name.startswith("published_network")}
     assert set(zip(LINES["artifact"], LINES["seed"], strict=True)) == expected
 
 

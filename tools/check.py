@@ -28,14 +28,13 @@ import yaml
 from dvc.lock import LockError, make_lock
 from dvc.repo import Repo
 from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK, SCHEMA
-from typer import Argument, Option
+from typer import Option
 from voluptuous import Invalid
 
 from few_labels.errors import InputError
 from stages import run
 
-MADE_BY = {".": "make repro", "study": "make study"}
-BROUGHT_BY = {".": "make repro or make pull"}  # only the main pipeline's files travel
+LOCK = Path("dvc.lock")
 # What a person may have edited in an editor, so that it is kept.
 TEXT = {".csv", ".json", ".tsv"}
 EDITED = "was edited, or left by an interrupted run"
@@ -83,98 +82,73 @@ class Comparison:
         return sum(map(len, (self.same, self.missing, self.of_another_run, self.edited)))
 
 
-def main(
-    projects: Annotated[list[Path], Argument(help="folders with a dvc.yaml: . and study")],
-    mend: Annotated[bool, Option(help="put right what may be, before stages run")] = False,
-) -> None:
-    if unknown := [str(project) for project in projects if str(project) not in MADE_BY]:
-        raise InputError(f"projects are {', '.join(unknown)}, allowed are {', '.join(MADE_BY)}")
+def main(mend: Annotated[bool, Option(help="put right what may be, before stages run")] = False) -> None:
     if mend:
-        for project in projects:
-            mend_project(project)
+        mend_project()
         return
-    compared = {project: compare_project(project) for project in projects}
-    wrong = [line for project, found in compared.items() for line in describe_differences(project, found)]
+    compared = compare_project()
+    wrong = describe_differences(compared)
     for line in wrong:
         say(line)
     if wrong:
-        for process in find_runs(Path()):
-            say(f"{describe(process)} is running here: verify again when it has ended")
+        for process in find_runs():
+            say(f"{describe(process)} is running here: check again when it has ended")
         raise SystemExit(1)
-    counts = [
-        f"{len(found.same)} of {found.n_outputs} in {project / 'dvc.lock'}" for project, found in compared.items()
-    ]
-    n_objects = sum(found.n_objects for found in compared.values())
-    print(f"outputs here and as recorded: {', '.join(counts)}; all {n_objects} objects in DVC's cache are sound")
+    print(
+        f"{len(compared.same)} of {compared.n_outputs} outputs are here, as {LOCK} says; "
+        f"all {compared.n_objects} objects in DVC's cache are sound"
+    )
 
 
-def compare_project(project: Path) -> Comparison:
-    """Hash the outputs and the objects of a project, and compare them."""
-    outputs, objects = read_outputs(project), list_objects(Path(Repo(str(project)).cache.local.path))
+def compare_project() -> Comparison:
+    """Hash the outputs and the objects, and compare them."""
+    outputs, objects = read_outputs(LOCK), list_objects(Path(Repo().cache.local.path))
     return compare(outputs, objects, hash_files([output.path for output in outputs] + objects))
 
 
-def describe_differences(project: Path, compared: Comparison) -> list[str]:
-    """Say what is not as dvc.lock says and the cure for it, in a line each.
-
-    Parameters
-    ----------
-    project : Path
-    compared : Comparison
-
-    Returns
-    -------
-    list of str
-        Files of the study may be missing: they are many, and its grades are in git.
-    """
-    lock, make = project / "dvc.lock", MADE_BY[str(project)]
+def describe_differences(compared: Comparison) -> list[str]:
+    """Say what is not as dvc.lock says and the cure for it, in a line each."""
+    if not LOCK.exists():
+        return [f"there is no {LOCK}, so nothing is made yet: make repro"]
     other, edited = compared.of_another_run, compared.edited
-    missing = compared.missing if project == Path() else []
-    if project == Path() and not lock.exists():
-        return [f"there is no {lock}, so nothing is made yet: {make}"]
     return [
-        *(f"{each.path} is not what {lock} says but what another run made: {make}" for each in other),
+        *(f"{each.path} is not what {LOCK} says but what another run made: make repro" for each in other),
         *(
-            f"{each.path} is not what {lock} says, it {EDITED}; {make} has {each.stage} make it again"
+            f"{each.path} is not what {LOCK} says, it {EDITED}; make repro has {each.stage} make it again"
             for each in edited
         ),
-        *(f"{each.path} is missing: {BROUGHT_BY[str(project)]}" for each in missing),
-        *describe_broken(project, compared),
+        *(f"{each.path} is missing: make repro or make pull" for each in compared.missing),
+        *describe_broken(compared),
     ]
 
 
-def describe_broken(project: Path, compared: Comparison) -> list[str]:
+def describe_broken(compared: Comparison) -> list[str]:
     """Say which objects of the cache are broken and the cure, in a line each."""
-    cure = (MADE_BY | BROUGHT_BY)[str(project)]
     return [
         f"{path}, which is {name}, is not what its name says: it was written to, or the disk is broken; "
-        f"rm -f {quote(str(path))}, then {cure}"
+        f"rm -f {quote(str(path))}, then make repro or make pull"
         for path, name in compared.broken.items()
     ]
 
 
-def mend_project(project: Path) -> None:
+def mend_project() -> None:
     """Make good what would stop the next run, or be lost or taken for good by it; what is done about it is printed.
-
-    Parameters
-    ----------
-    project : Path
 
     Raises
     ------
     InputError
         If an object of the cache is broken, or something is to mend while another run needs it as it is.
     """
-    with Repo(str(project)) as repo:
+    with Repo() as repo:
         try:
             with repo.lock:
-                runs = find_runs(project)
+                runs = find_runs()
                 mend_rwlock(repo, runs)
                 if not runs:
-                    remove_partial_files(project)
-                mend_outputs(project, runs)
+                    remove_partial_files()
+                mend_outputs(runs)
         except LockError as error:
-            raise InputError(f"{project.resolve()}: a dvc command is running here, try again when it ended") from error
+            raise InputError(f"{Path().resolve()}: a dvc command is running here, try again when it ended") from error
 
 
 def mend_rwlock(repo: Repo, runs: list[psutil.Process]) -> None:
@@ -193,18 +167,18 @@ def mend_rwlock(repo: Repo, runs: list[psutil.Process]) -> None:
             say(f"{file} was broken, as an interrupt leaves it; no dvc is running, so it was removed ({error})")
 
 
-def remove_partial_files(project: Path) -> None:
+def remove_partial_files() -> None:
     """Remove what stages had begun to write when they were killed."""
-    for file in [file for pattern in PARTIAL for file in project.glob(pattern)]:
+    for file in [file for pattern in PARTIAL for file in Path().glob(pattern)]:
         file.unlink()
         say(f"{file} was left by a killed run, and is removed")
 
 
-def mend_outputs(project: Path, runs: list[psutil.Process]) -> None:
+def mend_outputs(runs: list[psutil.Process]) -> None:
     """Have DVC see which outputs are not as dvc.lock says, and keep those that somebody edited."""
-    compared = compare_project(project)
+    compared = compare_project()
     if compared.broken:
-        *others, last = describe_broken(project, compared)
+        *others, last = describe_broken(compared)
         for line in others:
             say(line)
         raise InputError(last)
@@ -252,37 +226,34 @@ def compare(outputs: Sequence[Output], objects: Sequence[Path], md5: Mapping[Pat
     return compared
 
 
-def read_outputs(project: Path) -> list[Output]:
+def read_outputs(lock: Path) -> list[Output]:
     """Read which outputs dvc.lock has of the stages that dvc.yaml has; none where there is no dvc.lock.
 
     Parameters
     ----------
-    project : Path
-        The folder of both.
+    lock : Path
+        Beside its ``dvc.yaml``.
 
     Returns
     -------
     list of Output
+        Their paths are as dvc.yaml has them.
 
     Raises
     ------
     InputError
         If a file cannot be read, or an output is a folder.
     """
-    lock = project / "dvc.lock"
     if not lock.exists():
         return []
-    # DVC's own reading takes ten seconds for the study.
-    known = read_yaml(project / "dvc.yaml")["stages"]
+    known = read_yaml(lock.with_name("dvc.yaml"))["stages"]
     stages = {
         name: stage
         for name, stage in ((read_yaml(lock) or {}).get("stages") or {}).items()
-        if name.partition("@")[0] in known  # DVC leaves stages behind that are no more
+        if name in known  # DVC leaves stages behind that are no more
     }
     outputs = [
-        Output(project / out["path"], out["md5"], name)
-        for name, stage in stages.items()
-        for out in stage.get("outs", [])
+        Output(Path(out["path"]), out["md5"], name) for name, stage in stages.items() for out in stage.get("outs", [])
     ]
     for output in outputs:
         if output.md5.endswith(".dir"):
@@ -345,12 +316,12 @@ def keep(path: Path) -> Path:
     raise AssertionError
 
 
-def find_runs(project: Path) -> list[psutil.Process]:
-    """Find the processes of dvc, and the stages that run, in a folder or below it, this one's own parents excepted.
+def find_runs() -> list[psutil.Process]:
+    """Find the processes of dvc, and the stages that run, here or below, this one's own parents excepted.
 
     Other people's are not seen: a working tree is one person's, and is shared through git and a remote.
     """
-    root, own = project.resolve(), {process.pid for process in (psutil.Process(), *psutil.Process().parents())}
+    root, own = Path().resolve(), {process.pid for process in (psutil.Process(), *psutil.Process().parents())}
     found = []
     for process in psutil.process_iter():
         try:

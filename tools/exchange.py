@@ -24,7 +24,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
-import yaml
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -32,7 +31,7 @@ from tqdm import tqdm
 from typer import Argument, Option
 
 from few_labels.artifacts import UNKNOWN, load_classes, load_images, load_names, replacing
-from few_labels.errors import InputError
+from few_labels.errors import InputError, shorten
 from few_labels.ledger import (
     CANNOT_TELL,
     LARGEST_ROUND,
@@ -44,7 +43,7 @@ from few_labels.ledger import (
     read_lines,
     resolve,
 )
-from stages import run
+from stages import read_parameters, run
 
 # The names of the two tags of the labelling configuration: what is chosen, and what it is chosen for.
 CONTROL = "label"
@@ -191,7 +190,7 @@ def main(
     file = file.expanduser()
     if file.suffix not in {".json", ".csv"}:
         raise InputError(f"{file}: allowed is a name that ends in .json or .csv")
-    dataset = dataset or yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))["download"]["dataset"]
+    dataset = dataset or read_parameters([project / "params.yaml"], []).download.dataset
     images = load_images(project / IMAGES)
     names = load_names(project / NAMES, len(images))
     ledger = project / "labels" / f"{dataset}.csv"
@@ -226,7 +225,9 @@ def main(
     if not listed:
         raise InputError(f"{file} is not written: {project / QUERIES} asks nothing, and {ledger} answers nothing")
     if absent := [name for name in listed if name not in row_of]:
-        raise InputError(f"{project / QUERIES}: {len(absent)} images are not in the pool, the first is {absent[0]!r}")
+        raise InputError(
+            f"{project / QUERIES}: {len(absent)} images are not in the pool, the first is {shorten(absent[0])!r}"
+        )
     own, pictures = project / "data" / dataset, file.parent / "images"
     paths = [place_image(name, images[row_of[name]], own, pictures) for name in listed]
     root = Path(os.path.normpath((document_root or project).absolute()))
@@ -408,7 +409,7 @@ def read_csv(path: Path) -> list[Answer]:
             table = csv.DictReader(file, strict=True)
             if missing := set(CSV_COLUMNS) - set(table.fieldnames or []):
                 seen = ",".join(table.fieldnames or [])
-                raise InputError(f"{path}: the columns are {seen!r}, {','.join(sorted(missing))} is missing")
+                raise InputError(f"{path}: the columns are {shorten(seen)!r}, {','.join(sorted(missing))} is missing")
             for row in table:
                 where = f"{path}, line {table.line_num}"
                 if None in row or None in row.values():

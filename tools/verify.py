@@ -4,14 +4,11 @@
 ``metrics/machines.csv``, which tells on which machines a state of ``dvc.lock`` was seen.
 """
 
-import os
 import platform
-import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from shutil import copytree, rmtree
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
@@ -21,9 +18,8 @@ from typer import Option
 from few_labels.artifacts import replacing
 from few_labels.errors import InputError
 from stages import run
-from tools.check import Output, hash_file, read_outputs
-
-LOCK = Path("dvc.lock")
+from tools.check import LOCK, Output, hash_file, read_outputs
+from tools.clones import check_out, list_changes, reproduce
 
 
 def main(
@@ -39,14 +35,9 @@ def main(
     # In DVC's own folder, whose file system has room for the pipeline, and may link images of one's own.
     with TemporaryDirectory(dir=".dvc/tmp", prefix="verify-") as scratch:
         clone = Path(scratch, "clone")
-        git("clone", "--quiet", ".", str(clone))
-        if Path("data/own").is_dir():
-            rmtree(clone / "data/own", ignore_errors=True)
-            copytree("data/own", clone / "data/own", copy_function=os.link)
-        # A clone has no .venv, and its stages fall back on the active environment.
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        subprocess.run(["dvc", "repro"], cwd=clone, env=os.environ | {"PATH": path}, check=True)
-        differences = describe_differences(read_outputs(Path()), relative_to(clone, read_outputs(clone)))
+        check_out(clone)
+        reproduce(clone)
+        differences = describe_differences(read_outputs(LOCK), read_outputs(clone / LOCK))
         if not differences and (changed := list_changes(clone)):
             differences = [f"outputs are as committed, {', '.join(changed)} not: make repro, and commit what it writes"]
     for difference in differences:
@@ -57,19 +48,6 @@ def main(
     with replacing(machines) as temporary:
         seen.to_csv(temporary, index=False)
     print(f"every output came out as committed; this machine is noted in {machines}")
-
-
-def git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
-
-
-def list_changes(project: Path) -> list[str]:
-    """List the files in git that are not as committed."""
-    return [line[3:] for line in git("-C", str(project), "status", "--porcelain", "-uno").splitlines()]
-
-
-def relative_to(project: Path, outputs: Sequence[Output]) -> list[Output]:
-    return [Output(each.path.relative_to(project), each.md5, each.stage) for each in outputs]
 
 
 def describe_differences(committed: Sequence[Output], made: Sequence[Output]) -> list[str]:

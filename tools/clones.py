@@ -1,0 +1,51 @@
+"""Run the committed pipeline in a clone inside DVC's own folder, beside the workspace and without touching it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from shutil import copytree, rmtree
+
+OWN_IMAGES = Path("data/own")
+
+
+def git(*arguments: str) -> str:
+    """Run git and give what it prints."""
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def list_changes(project: Path) -> list[str]:
+    """List the files in git that are not as committed."""
+    return [line[3:] for line in git("-C", str(project), "status", "--porcelain", "-uno").splitlines()]
+
+
+def check_out(clone: Path) -> None:
+    """Bring a clone of this project to what is committed here, made where there is none, with images of one's own.
+
+    Parameters
+    ----------
+    clone : Path
+        On the file system of this project: images are linked.
+    """
+    if not (clone / ".git").exists():
+        git("clone", "--quiet", "--no-checkout", ".", str(clone))
+    git("-C", str(clone), "fetch", "--quiet", "origin", "HEAD")
+    git("-C", str(clone), "checkout", "--quiet", "--force", "--detach", "FETCH_HEAD")
+    if OWN_IMAGES.is_dir():
+        rmtree(clone / OWN_IMAGES, ignore_errors=True)
+        copytree(OWN_IMAGES, clone / OWN_IMAGES, copy_function=os.link)
+
+
+def reproduce(clone: Path, *targets: str) -> None:
+    """Run ``dvc repro`` in a clone; raise `subprocess.CalledProcessError` where a stage fails.
+
+    Parameters
+    ----------
+    clone : Path
+    *targets : str
+        Stages, with what they need; all without.
+    """
+    # A clone has no .venv, and its stages fall back on the active environment.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = [sys.executable, "-m", "dvc", "repro", *targets]
+    subprocess.run(command, cwd=clone, env=os.environ | {"PATH": path}, check=True)
