@@ -43,10 +43,11 @@ def resolve_prior(class_prior: str | Sequence[float], class_names: Sequence[str]
     shares = np.array(class_prior, float)
     if len(shares) != n_classes:
         raise InputError(
-            f"class_prior has {len(shares)} shares, allowed are {n_classes}, one a class: {', '.join(class_names)}"
+            f"propagate.class_prior has {len(shares)} shares, allowed are {n_classes}, one a class: "
+            f"{', '.join(class_names)}"
         )
     if abs(shares.sum() - 1) > SUM_TOLERANCE:
-        raise InputError(f"class_prior adds up to {shares.sum():.3f}, allowed is 1")
+        raise InputError(f"propagate.class_prior adds up to {shares.sum():.3f}, allowed is 1")
     return shares / shares.sum()
 
 

@@ -86,4 +86,4 @@ def test_the_run_takes_what_is_known(recipe_run: Clone, tmp_path: Path) -> None:
     clone.dvc("repro", "propagate")
     assert count_labels()[0] > 1.5 * alike[0]
     clone.set_params({"propagate.class_prior": [0.5, 0.5]})
-    assert "propagate: class_prior has 2 shares, allowed are 10" in clone.dvc("repro", "propagate", check=False)
+    assert "refine: propagate.class_prior has 2 shares, allowed are 10" in clone.dvc("repro", "propagate", check=False)
