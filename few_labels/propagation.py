@@ -8,6 +8,8 @@ on different images. Where it is known how large the classes are, the scores of 
 ``percentile`` trades how many images take a label against how many of those labels are right.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from few_labels.artifacts import Clustering, LabelledImages
 from few_labels.class_prior import match_prior, resolve_prior
 from few_labels.errors import InputError
 from few_labels.parameters import Propagate, SpreadingMethod, TrainLogreg
+from few_labels.stored import Rows
 
 
 def require_two_classes(bought: LabelledImages, class_names: list[str]) -> None:
@@ -34,19 +37,20 @@ def require_two_classes(bought: LabelledImages, class_names: list[str]) -> None:
 
 
 def spread_by_scores(
-    X: NDArray[np.float32],
+    X: Rows,
     bought: LabelledImages,
     class_names: list[str],
     propagate: Propagate,
     percentile: float,
     train_logreg: TrainLogreg,
     network_scores: NDArray[np.float32] | None = None,
+    scratch: Path | None = None,
 ) -> LabelledImages:
     """Give each image the label that graph and linear model say, as the parameters have it.
 
     Parameters
     ----------
-    X : ndarray of shape (n_images, n_features), float32
+    X : ndarray or Stored of shape (n_images, n_features), float32
     bought : LabelledImages
     class_names : list of str
     propagate : Propagate
@@ -56,6 +60,8 @@ def spread_by_scores(
     train_logreg : TrainLogreg
     network_scores : ndarray of shape (n_images, n_classes), float32, in 0-1, or None
         What a first network says.
+    scratch : Path, optional
+        As in `few_labels.graph.find_nearest`.
 
     Returns
     -------
@@ -68,7 +74,7 @@ def spread_by_scores(
         If ``class_prior`` does not fit the classes.
     """
     how = propagate.model_dump(exclude={"weighting", "class_prior"}) | train_logreg.model_dump()
-    scores = score_classes(X, bought, len(class_names), **how, network_scores=network_scores)
+    scores = score_classes(X, bought, len(class_names), **how, network_scores=network_scores, scratch=scratch)
     if (prior := resolve_prior(propagate.class_prior, class_names)) is not None:
         scores = match_prior(scores, prior)
     labelled = keep_surest(scores, bought, percentile)
@@ -117,7 +123,7 @@ def spread_over_clusters(clustering: Clustering, bought: LabelledImages, percent
 
 
 def score_classes(
-    X: NDArray[np.float32],
+    X: Rows,
     bought: LabelledImages,
     n_classes: int,
     *,
@@ -128,12 +134,13 @@ def score_classes(
     C: float,
     max_iter: int,
     network_scores: NDArray[np.float32] | None = None,
+    scratch: Path | None = None,
 ) -> NDArray[np.float32]:
     """Say how likely each image is of each class, by the graph, by the linear model, or by the mean of the two.
 
     Parameters
     ----------
-    X : ndarray of shape (n_images, n_features), float32
+    X : ndarray or Stored of shape (n_images, n_features), float32
     bought : LabelledImages
     n_classes : int
     method : str
@@ -148,6 +155,8 @@ def score_classes(
         Of the linear model, as in `few_labels.logistic_regression.train`.
     network_scores : ndarray of shape (n_images, n_classes), float32, in 0-1, or None
         What a first network says, which the mean takes in.
+    scratch : Path, optional
+        As in `few_labels.graph.find_nearest`.
 
     Returns
     -------
@@ -160,7 +169,7 @@ def score_classes(
 
     scores = [] if network_scores is None else [network_scores]
     if method != "linear":
-        scores.append(spread_over_graph(join_neighbours(X, n_neighbours), bought, n_classes, alpha, n_steps))
+        scores.append(spread_over_graph(join_neighbours(X, n_neighbours, scratch), bought, n_classes, alpha, n_steps))
     if method != "graph":
         scores.append(score(train(X[bought.index], bought.label, C=C, max_iter=max_iter), X, n_classes))
     return np.mean(scores, axis=0)

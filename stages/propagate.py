@@ -19,8 +19,9 @@ from few_labels.artifacts import (
     load_labelled,
     load_scores,
     save_labelled,
+    scratch_beside,
 )
-from few_labels.images import to_rows
+from few_labels.blocks import join_columns, open_rows
 from few_labels.parameters import Propagate, TrainLogreg
 from few_labels.propagation import leave_out, require_two_classes, spread_by_scores, spread_over_clusters
 from stages import run
@@ -46,11 +47,14 @@ def main(
     if propagate.method == "cluster":
         labelled = spread_over_clusters(partition, purchase, percentile)
     else:
-        X = to_rows(load_embedding(embedding, n_images))
-        if learned_embedding:
-            X = np.hstack([X, load_embedding(learned_embedding, n_images)])
-        network_scores = read_first_scores(first_scores, n_images, len(class_names))
-        labelled = spread_by_scores(X, purchase, class_names, propagate, percentile, train_logreg, network_scores)
+        joined_embedding = training_set.with_name("joined_embedding.npy")
+        with scratch_beside(training_set) as lists, scratch_beside(joined_embedding) as joined:
+            X = open_rows(load_embedding(embedding, n_images))
+            if learned_embedding:
+                X = join_columns(X, open_rows(load_embedding(learned_embedding, n_images)), joined)
+            network_scores = read_first_scores(first_scores, n_images, len(class_names))
+            how = propagate, percentile, train_logreg, network_scores
+            labelled = spread_by_scores(X, purchase, class_names, *how, scratch=lists)
     if audit_images:
         labelled = leave_out(labelled, load_index(audit_images, n_images))
     save_labelled(training_set, labelled)

@@ -23,9 +23,10 @@ from few_labels.artifacts import (
     load_labelled,
     save_array,
 )
+from few_labels.blocks import open_rows
 from few_labels.components import fit_components
 from few_labels.errors import InputError
-from few_labels.images import to_rows, to_unit_range
+from few_labels.images import to_unit_range
 from few_labels.parameters import Propagate, Refine, TrainLogreg, TrainNN
 from few_labels.propagation import leave_out, require_two_classes, spread_by_scores
 from stages import run
@@ -60,7 +61,7 @@ def main(
                 "network's view of the images is for methods that compare them, such as graph-and-linear"
             )
         require_two_classes(purchase, class_names)
-        X = to_rows(load_embedding(embedding, n_images))
+        X = open_rows(load_embedding(embedding, n_images))
         labelled = leave_out(spread_by_scores(X, purchase, class_names, propagate, percentile, train_logreg), audit)
         settings = train_nn.model_copy(update={"max_steps": refine.max_steps})
         activations, scores = look(pictures, labelled, len(class_names), settings, seed)
