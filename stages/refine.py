@@ -23,12 +23,13 @@ from few_labels.artifacts import (
     load_labelled,
     save_array,
 )
-from few_labels.blocks import open_rows
+from few_labels.blocks import map_partitions, open_rows
 from few_labels.components import fit_components
 from few_labels.errors import InputError
 from few_labels.images import to_unit_range
 from few_labels.parameters import Propagate, Refine, TrainLogreg, TrainNN
 from few_labels.propagation import leave_out, require_two_classes, spread_by_scores
+from few_labels.stored import Rows
 from stages import run
 
 
@@ -100,14 +101,12 @@ def look(
     return activate(network, pictures)
 
 
-def reduce_activations(
-    X: NDArray[np.float32], activations: NDArray[np.float32], n_components: int
-) -> NDArray[np.float32]:
+def reduce_activations(X: Rows, activations: NDArray[np.float32], n_components: int) -> NDArray[np.float32]:
     """Give principal components of activations, spread as widely as the embedding that they are to stand beside.
 
     Parameters
     ----------
-    X : ndarray of shape (n_images, n_features), float32
+    X : ndarray or Stored of shape (n_images, n_features), float32
         The embedding.
     activations : ndarray of shape (n_images, n_units), float32
     n_components : int
@@ -119,8 +118,19 @@ def reduce_activations(
         Of the same total variance as ``X``.
     """
     components = fit_components(activations, min(n_components, *activations.shape))
-    scale = np.sqrt(X.var(axis=0).sum() / max(components.variance.sum(), np.finfo(np.float32).tiny))
+    scale = np.sqrt(sum_variances(X) / max(components.variance.sum(), np.finfo(np.float32).tiny))
     return np.float32(scale) * components.transform(activations)
+
+
+def sum_variances(X: Rows) -> float:
+    """Sum the variances of all columns."""
+    sums = list(map_partitions(_sum_moments, X))
+    first, second = (np.sum([each[power] for each in sums], axis=0) / len(X) for power in (0, 1))
+    return float((second - first**2).sum())
+
+
+def _sum_moments(X: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.stack([X.sum(axis=0, dtype=np.float64), np.square(X).sum(axis=0, dtype=np.float64)])
 
 
 if __name__ == "__main__":
