@@ -118,7 +118,7 @@ report: .venv/installed
 
 # What some tests need that pip cannot bring, each as a command and the package of Debian's that has it. Where it cannot
 # be installed, those tests are skipped.
-TEST_PACKAGES := sshd:openssh-server chromium:chromium chromedriver:chromium-driver
+TEST_PACKAGES := sshd:openssh-server chromium:chromium chromedriver:chromium-driver qemu-x86_64:qemu-user
 test: .venv/tested
 	@as_root="env DEBIAN_FRONTEND=noninteractive"; [ $$(id -u) = 0 ] || as_root="sudo -n $$as_root"; \
 	for each in $(TEST_PACKAGES); do \
