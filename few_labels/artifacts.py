@@ -104,6 +104,17 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def scratch_beside(path: Path) -> Iterator[Path]:
+    """Give a name beside ``path`` for an array that a stage keeps in a file while it runs, and nobody after it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.partial.npy")
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def save_array(path: Path, array: NDArray[np.generic]) -> None:
     """Write one array as ``.npy``."""
     with replacing(path) as temporary:

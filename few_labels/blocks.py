@@ -1,20 +1,43 @@
-"""Run a function over blocks of rows, on all processors; what it gives comes in the order of the rows.
+"""Run a function over blocks of rows, on all processors or on a cluster; what it gives comes in the order of the rows.
 
-A block is the same whatever the number of processors, and so is the order in which results are taken: sums over blocks
-have the same bytes on every machine.
+There are two sizes. A *partition* is what one process holds at a time: the rows of a small data set all together, those
+of a large one in parts, which can be worked on by the processes of a cluster. Within it go *blocks*, which the threads
+of the process share. Both are cut by the shape of the data alone, whoever computes and however many there are, and
+results are taken in the order of the rows: sums over them have the same bytes on every machine and on every cluster.
 """
 
+import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import joblib
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from few_labels.images import to_rows
+from few_labels.stored import Stored
 
 Result = TypeVar("Result")
+# An array in memory or in a file: methods take both, and give the same bytes for both.
+Rows = NDArray | Stored
+
+# A data set of no more is one partition, and methods hold it whole.
+MOST_ROWS_WHOLE = 2**16
+MOST_VALUES_WHOLE = 2**26
+# Of a larger one: as float32 it takes a process 64 MB or, for tables of many columns, less.
+ROWS_PER_PARTITION = 2**14
+VALUES_PER_PARTITION = 2**24
 
 N_THREADS = joblib.cpu_count()
 _threads = ThreadPoolExecutor(N_THREADS)
+_shares_its_processors: ContextVar[bool] = ContextVar("shares_its_processors", default=False)
 
 
 def map_blocks(function: Callable[[slice], Result], n_rows: int, rows_at_once: int) -> Iterator[Result]:
@@ -33,9 +56,13 @@ def map_blocks(function: Callable[[slice], Result], n_rows: int, rows_at_once: i
     object
         What the function returned. Results wait in memory for two blocks a thread at most.
     """
+    blocks = (slice(start, min(start + rows_at_once, n_rows)) for start in range(0, n_rows, rows_at_once))
+    if _shares_its_processors.get():
+        yield from map(function, blocks)
+        return
     waiting: deque[Future[Result]] = deque()
-    for start in range(0, n_rows, rows_at_once):
-        waiting.append(_threads.submit(function, slice(start, min(start + rows_at_once, n_rows))))
+    for rows in blocks:
+        waiting.append(_threads.submit(function, rows))
         if len(waiting) > 2 * N_THREADS:
             yield waiting.popleft().result()
     while waiting:
@@ -53,3 +80,145 @@ def run_blocks(function: Callable[[slice], None], n_rows: int, rows_at_once: int
     """
     for _ in map_blocks(function, n_rows, rows_at_once):
         pass
+
+
+@contextmanager
+def sharing_processors() -> Iterator[None]:
+    """Have blocks run one after another meanwhile: what else runs beside this has the other processors."""
+    before = _shares_its_processors.set(True)
+    try:
+        yield
+    finally:
+        _shares_its_processors.reset(before)
+
+
+def split(shape: tuple[int, ...]) -> list[slice]:
+    """Cut rows into partitions, by their shape alone.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the array that is cut, the number of rows first.
+
+    Returns
+    -------
+    list of slice
+        One of all rows where these are few, also where there is none.
+    """
+    n_rows, n_values = shape[0], math.prod(shape[1:])
+    if is_whole(shape):
+        return [slice(0, n_rows)]
+    step = max(1, min(ROWS_PER_PARTITION, VALUES_PER_PARTITION // n_values))
+    return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
+
+
+def is_whole(shape: tuple[int, ...]) -> bool:
+    """Tell whether an array of this shape is one partition."""
+    return shape[0] <= MOST_ROWS_WHOLE and math.prod(shape) <= MOST_VALUES_WHOLE
+
+
+def open_rows(embedding: NDArray[np.uint8 | np.float32]) -> Rows:
+    """Give each embedded image one row of numbers, in memory where that is one partition.
+
+    Parameters
+    ----------
+    embedding : ndarray of shape (n_images, height, width, channels), uint8, or (n_images, n_components), float32
+        One that is mapped from a file stays there if it is large.
+
+    Returns
+    -------
+    ndarray or Stored
+        Of shape (n_images, n_pixels), float32, in 0-1, or of shape (n_images, n_components), float32.
+    """
+    if is_whole(embedding.shape) or not isinstance(embedding, np.memmap):
+        return to_rows(embedding)
+    return Stored.of(embedding).vectors()
+
+
+def map_partitions(
+    function: Callable[..., Result], *arrays: Rows, out: Rows | None = None, title: str = ""
+) -> Iterator[Result | None]:
+    """Call a function on the rows of one partition after another, and give what it returns in their order.
+
+    It runs in this process, or on the Dask cluster that the environment variable ``DASK_SCHEDULER_ADDRESS`` names, with
+    the same results. What is one partition is not worth a journey, and stays here.
+
+    Parameters
+    ----------
+    function : callable
+        Takes an array for each of ``arrays``: their rows in a partition. On a cluster it is pickled, with what a
+        ``partial`` holds.
+    *arrays : ndarray or Stored
+        Of as many rows each. The first is cut by its shape, the others where it is. Of those in memory the rows go to
+        the workers of a cluster; those in a file are read by the workers.
+    out : ndarray or Stored, optional
+        Where what the function returns is written, by whoever computed it.
+    title : str
+        Of a bar that shows the progress; without, none is shown.
+
+    Yields
+    ------
+    object
+        What the function returned, or None where it was written to ``out``.
+    """
+    partitions = split(arrays[0].shape)
+    results: Iterator[Result | None]
+    if len(partitions) > 1 and os.environ.get("DASK_SCHEDULER_ADDRESS"):
+        # A run in this process alone does not pay for loading it.
+        from few_labels.cluster import map_on_cluster
+
+        results = map_on_cluster(function, partitions, arrays, out)
+    else:
+        results = (call(function, rows, [array[rows] for array in arrays], out) for rows in partitions)
+    if len(partitions) == 1 or not title:
+        return results
+    return iter(tqdm(results, total=len(partitions), desc=title, unit="partition", leave=False))
+
+
+def run_partitions(function: Callable[..., NDArray], *arrays: Rows, out: Rows, title: str = "") -> None:
+    """Call a function on the rows of each partition, and write what it returns, as `map_partitions` does."""
+    for _ in map_partitions(function, *arrays, out=out, title=title):
+        pass
+
+
+def call(function: Callable[..., Result], rows: slice, blocks: list[Any], out: Rows | None) -> Result | None:
+    """Call a function on the rows of one partition, and write what it returns where that is wanted."""
+    result = function(*blocks)
+    if out is None:
+        return result
+    out[rows] = result
+    return None
+
+
+def keep_partitions(
+    function: Callable[..., NDArray[np.float32]], X: Rows, n_columns: int, path: Path | None, title: str = ""
+) -> Rows:
+    """Keep what a function gives for the rows of each partition: in memory if there is one, else in a file.
+
+    Parameters
+    ----------
+    function : callable
+        Gives as many rows as it takes, of ``n_columns`` columns, float32.
+    X : ndarray or Stored
+    n_columns : int
+    path : Path or None
+        Of the file, where all who compute see it; None keeps everything in memory.
+    title : str
+        Of the progress.
+
+    Returns
+    -------
+    ndarray or Stored
+        Of shape (len(X), n_columns), float32.
+    """
+    if is_whole(X.shape):
+        return function(X[:])
+    shape = (len(X), n_columns)
+    out = np.empty(shape, np.float32) if path is None else Stored.create(path, shape, np.float32)
+    run_partitions(function, X, out=out, title=title)
+    return out
+
+
+def first_columns(X: Rows, n_columns: int) -> Rows:
+    """Give the first columns of rows, beside each other in memory."""
+    return X.columns(n_columns) if isinstance(X, Stored) else np.ascontiguousarray(X[:, :n_columns])

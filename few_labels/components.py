@@ -1,12 +1,13 @@
 """Principal components of many rows, from sums of products over blocks of rows."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from few_labels.blocks import map_blocks, run_blocks
+from few_labels.blocks import Rows, map_blocks, map_partitions, run_blocks
 
 ROWS_AT_ONCE = 4096
 
@@ -39,12 +40,12 @@ class Components:
         return projected
 
 
-def fit_components(X: NDArray[np.float32], n_components: int) -> Components:
+def fit_components(X: Rows, n_components: int) -> Components:
     """Find the principal components of rows, exactly.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features), float32
+    X : ndarray or Stored of shape (n_samples, n_features), float32
         At least one row.
     n_components : int
         1 to min(n_samples, n_features).
@@ -57,27 +58,42 @@ def fit_components(X: NDArray[np.float32], n_components: int) -> Components:
     """
     n_samples, n_features = X.shape
     total = np.zeros(n_features)
-    for some in map_blocks(lambda rows: X[rows].sum(axis=0, dtype=np.float64), n_samples, ROWS_AT_ONCE):
+    for some in map_partitions(_sum_rows, X, title="mean"):
         total += some
     mean = (total / n_samples).astype(np.float32)
     if n_samples < n_features:
-        centred = X - mean
+        centred = X[:] - mean
         variance, left = _largest(centred.astype(np.float64) @ centred.T.astype(np.float64), n_components)
         directions = left @ centred
         directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     else:
-
-        def multiply(rows: slice) -> NDArray[np.float32]:
-            centred = X[rows] - mean
-            return centred.T @ centred
-
         products = np.zeros((n_features, n_features))
-        for some in map_blocks(multiply, n_samples, ROWS_AT_ONCE):
+        for some in map_partitions(partial(_multiply_features, mean), X, title="products"):
             products += some
         variance, directions = _largest(products, n_components)
     largest = np.abs(directions).argmax(axis=1)
     directions *= np.where(directions[np.arange(n_components), largest] < 0, -1, 1)[:, None]
     return Components(mean, directions.astype(np.float32), variance / max(n_samples - 1, 1))
+
+
+def _sum_rows(X: NDArray[np.float32]) -> NDArray[np.float64]:
+    total = np.zeros(X.shape[1])
+    for some in map_blocks(lambda rows: X[rows].sum(axis=0, dtype=np.float64), len(X), ROWS_AT_ONCE):
+        total += some
+    return total
+
+
+def _multiply_features(mean: NDArray[np.float32], X: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Sum the products of each two features, centred."""
+
+    def multiply(rows: slice) -> NDArray[np.float32]:
+        centred = X[rows] - mean
+        return centred.T @ centred
+
+    products = np.zeros((X.shape[1], X.shape[1]))
+    for some in map_blocks(multiply, len(X), ROWS_AT_ONCE):
+        products += some
+    return products
 
 
 def _largest(symmetric: NDArray[np.float64], n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -43,6 +43,10 @@ UNSET = [
 ]
 
 
+# Which release of these is used decides the results, as kernels do.
+DECISIVE = ["faiss-cpu", "joblib", "keras", "numpy", "pandas", "pillow", "scikit-learn", "scipy", "tensorflow"]
+
+
 def pin_kernels() -> None:
     """Set what decides which kernels run, before the first library that computes is imported.
 
@@ -51,10 +55,19 @@ def pin_kernels() -> None:
     RuntimeError
         If NumPy is there already and started from other settings: it reads them once.
     """
-    wanted = PINNED | (PINNED_ON_X86 if platform.machine() in {"x86_64", "AMD64"} else {})
-    as_wanted = all(os.environ.get(name) == value for name, value in wanted.items())
+    as_wanted = all(os.environ.get(name) == value for name, value in name_kernels().items())
     if "numpy" in sys.modules and not as_wanted:
         raise RuntimeError("NumPy was imported before its kernels were pinned: import stages first")
-    os.environ.update(wanted)
+    set_environment()
+
+
+def set_environment() -> None:
+    """Set what the processes that this one starts will read."""
+    os.environ.update(name_kernels())
     for name in UNSET:
         os.environ.pop(name, None)
+
+
+def name_kernels() -> dict[str, str]:
+    """Give the variables of the environment that decide on this kind of machine, and their values."""
+    return PINNED | (PINNED_ON_X86 if platform.machine() in {"x86_64", "AMD64"} else {})

@@ -1,6 +1,7 @@
 """K-means by Lloyd's algorithm, over blocks of rows: assignment by one matrix product a block, exact means after it.
 
-Seeding is greedy k-means++ (Arthur and Vassilvitskii 2007, "k-means++: the advantages of careful seeding").
+Seeding is greedy k-means++ (Arthur and Vassilvitskii 2007, "k-means++: the advantages of careful seeding"), on a sample
+where there are many rows.
 """
 
 from functools import partial
@@ -8,12 +9,36 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from few_labels.blocks import map_blocks, run_blocks
+from few_labels.blocks import Rows, map_blocks, map_partitions, run_blocks
 
 # So few that a block's products with two thousand centroids stay in a core's cache.
 ROWS_AT_ONCE = 256
 CLUSTERS_AT_ONCE = 64
 SEEDING_ROWS_AT_ONCE = 30_000
+MEASURED_ROWS_AT_ONCE = 4096
+# Of more rows a sample is drawn, of as many or of two for each cluster: what a start is worth does not grow with it.
+MOST_ROWS_SEEDED = 2**16
+
+
+def draw_start(X: Rows, n_clusters: int, seed: int) -> NDArray[np.float32]:
+    """Choose rows to start from, by k-means++ on all of them or on a sample.
+
+    Parameters
+    ----------
+    X : ndarray or Stored of shape (n_samples, n_features), float32
+    n_clusters : int
+        1 to n_samples.
+    seed : int
+
+    Returns
+    -------
+    ndarray of shape (n_clusters, n_features), float32
+    """
+    n_drawn = max(MOST_ROWS_SEEDED, 2 * n_clusters)
+    if len(X) > n_drawn:
+        X = X[np.sort(np.random.default_rng(seed).choice(len(X), n_drawn, replace=False))]
+    sample = X[:]
+    return sample[seed_kmeans_plusplus(sample, n_clusters, seed)]
 
 
 def seed_kmeans_plusplus(X: NDArray[np.float32], n_clusters: int, seed: int) -> NDArray[np.int64]:
@@ -63,12 +88,12 @@ def seed_kmeans_plusplus(X: NDArray[np.float32], n_clusters: int, seed: int) -> 
     return chosen
 
 
-def assign(X: NDArray[np.float32], centroids: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def assign(X: Rows, centroids: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Give each row its nearest centroid, and how near it is.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features), float32
+    X : ndarray or Stored of shape (n_samples, n_features), float32
     centroids : ndarray of shape (n_clusters, n_features), float32
 
     Returns
@@ -78,6 +103,14 @@ def assign(X: NDArray[np.float32], centroids: NDArray[np.float32]) -> tuple[NDAr
     closeness : ndarray of shape (n_samples,), float32
         ``x @ c - |c|^2 / 2`` for the nearest centroid c: half of what the squared distance is below ``|x|^2``.
     """
+    parts = list(map_partitions(partial(_assign_rows, centroids), X, title="nearest centroids"))
+    cluster, closeness = zip(*parts, strict=True)
+    return np.concatenate(cluster), np.concatenate(closeness)
+
+
+def _assign_rows(
+    centroids: NDArray[np.float32], X: NDArray[np.float32]
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     columns = np.ascontiguousarray(centroids.T)
     half = np.square(centroids).sum(axis=1) / 2
     cluster = np.empty(len(X), np.int32)
@@ -94,14 +127,12 @@ def assign(X: NDArray[np.float32], centroids: NDArray[np.float32]) -> tuple[NDAr
     return cluster, closeness
 
 
-def average(
-    X: NDArray[np.float32], cluster: NDArray[np.integer], n_clusters: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def average(X: Rows, cluster: NDArray[np.integer], n_clusters: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Average the rows of each cluster.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features), float32
+    X : ndarray or Stored of shape (n_samples, n_features), float32
     cluster : ndarray of shape (n_samples,), integer
     n_clusters : int
 
@@ -111,28 +142,37 @@ def average(
         Zeros for an empty cluster.
     sizes : ndarray of shape (n_clusters,), int64
     """
-    by_cluster = np.argsort(cluster, kind="stable")
-    sizes = np.bincount(cluster, minlength=n_clusters)
-    ends = np.cumsum(sizes)
-    starts = ends - sizes
     means = np.zeros((n_clusters, X.shape[1]), np.float32)
-    filled = np.flatnonzero(sizes)
-
-    def average_some(some: slice) -> None:
-        ids = filled[some]
-        rows = X[by_cluster[starts[ids[0]] : ends[ids[-1]]]]
-        means[ids] = np.add.reduceat(rows, starts[ids] - starts[ids[0]], axis=0) / sizes[ids, None].astype(np.float32)
-
-    run_blocks(average_some, len(filled), CLUSTERS_AT_ONCE)
+    for filled, sums in map_partitions(_sum_clusters, X, cluster, title="means of clusters"):
+        means[filled] += sums
+    sizes = np.bincount(cluster, minlength=n_clusters)
+    means /= np.maximum(sizes, 1)[:, None].astype(np.float32)
     return means, sizes
 
 
-def iterate(X: NDArray[np.float32], centroids: NDArray[np.float32], n_iter: int) -> NDArray[np.float32]:
+def _sum_clusters(
+    X: NDArray[np.float32], cluster: NDArray[np.integer]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Sum the rows of each cluster that has any, and say which these are."""
+    by_cluster = np.argsort(cluster, kind="stable")
+    filled, starts = np.unique(cluster[by_cluster], return_index=True)
+    ends = np.append(starts[1:], len(cluster))
+    sums = np.empty((len(filled), X.shape[1]), np.float32)
+
+    def sum_some(some: slice) -> None:
+        first, last = starts[some.start], ends[some.stop - 1]
+        sums[some] = np.add.reduceat(X[by_cluster[first:last]], starts[some] - first, axis=0)
+
+    run_blocks(sum_some, len(filled), CLUSTERS_AT_ONCE)
+    return filled, sums
+
+
+def iterate(X: Rows, centroids: NDArray[np.float32], n_iter: int) -> NDArray[np.float32]:
     """Run Lloyd's iterations: assign each row to its nearest centroid, move each centroid to the mean of its rows.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features), float32
+    X : ndarray or Stored of shape (n_samples, n_features), float32
     centroids : ndarray of shape (n_clusters, n_features), float32
         At most as many as samples.
     n_iter : int
@@ -152,6 +192,27 @@ def iterate(X: NDArray[np.float32], centroids: NDArray[np.float32], n_iter: int)
         centroids, sizes = average(X, cluster, len(centroids))
         empty = np.flatnonzero(sizes == 0)
         if len(empty):
-            distance = np.square(X).sum(axis=1) - 2 * closeness
+            distance = np.concatenate(list(map_partitions(_square_norms, X))) - 2 * closeness
             centroids[empty] = X[np.argsort(-distance, kind="stable")[: len(empty)]]
     return centroids
+
+
+def _square_norms(X: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.square(X).sum(axis=1)
+
+
+def measure_distances(X: Rows, centroids: NDArray[np.float32], cluster: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Give the distance of each sample to the centroid of its cluster, Euclidean, in the units of ``X``."""
+    return np.concatenate(list(map_partitions(partial(_measure_rows, centroids), X, cluster, title="distances")))
+
+
+def _measure_rows(
+    centroids: NDArray[np.float32], X: NDArray[np.float32], cluster: NDArray[np.integer]
+) -> NDArray[np.float32]:
+    distance = np.empty(len(X), np.float32)
+
+    def measure(rows: slice) -> None:
+        distance[rows] = np.linalg.norm(X[rows] - centroids[cluster[rows]], axis=1)
+
+    run_blocks(measure, len(X), MEASURED_ROWS_AT_ONCE)
+    return distance

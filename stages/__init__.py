@@ -4,6 +4,7 @@ This is the one entry point that every stage goes through: what a process needs 
 """
 
 import gc
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -14,13 +15,9 @@ from types import TracebackType
 from typing import Annotated, Any, NoReturn, get_origin
 
 from few_labels.errors import InputError, explain, quote, require_memory, shorten
-from few_labels.kernels import pin_kernels
+from few_labels.kernels import DECISIVE, pin_kernels
 
 PROJECT = Path(__file__).parent.parent
-# Which release of these is used decides the results.
-DECISIVE = ["faiss-cpu", "joblib", "keras", "numpy", "pandas", "pillow", "scikit-learn", "scipy", "tensorflow"]
-
-
 # With less memory, the libraries that a stage imports crash or hang in place of raising.
 LEAST_GIGABYTES = 2
 LONGEST_LINE = 4000
@@ -98,6 +95,11 @@ def run(stage: Callable[..., None]) -> None:
     app.command()(_with_parameters(stage))
     name = _name_stage()
     try:
+        if os.environ.get("DASK_SCHEDULER_ADDRESS"):
+            # What is wrong with a cluster is said before work starts.
+            from few_labels.cluster import connect
+
+            connect()
         app(standalone_mode=False)
     except typer.BadParameter as error:
         # Typer says what is allowed, by pydantic; the value that was seen is added here.

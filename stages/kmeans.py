@@ -12,20 +12,17 @@ from typing import Annotated
 
 import joblib
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from tqdm import tqdm
 from typer import Option
 
-from few_labels.artifacts import Clustering, load_embedding, replacing, save_clustering
-from few_labels.blocks import run_blocks
+from few_labels.artifacts import Clustering, load_embedding, replacing, save_clustering, scratch_beside
+from few_labels.blocks import Rows, first_columns, keep_partitions, open_rows
 from few_labels.components import fit_components
-from few_labels.images import to_rows
-from few_labels.kmeans import assign, average, iterate, seed_kmeans_plusplus
+from few_labels.kmeans import assign, average, draw_start, iterate, measure_distances
 from few_labels.parameters import KMeans as KMeansParameters
 from stages import run
 
-ROWS_AT_ONCE = 4096
 # With fewer, a cluster has nobody to spread a label to: a small pool gets fewer clusters than were asked for.
 LEAST_IMAGES_PER_CLUSTER = 4
 # How many times the first components the next iterations run on.
@@ -40,11 +37,12 @@ def main(
     model: Annotated[Path, Option()],
     clustering: Annotated[Path, Option()],
 ) -> None:
-    X = to_rows(load_embedding(embedding))
+    X = open_rows(load_embedding(embedding))
     n_found = limit_clusters(n_clusters, len(X))
     if n_found < n_clusters:
         print(f"n_clusters is {n_clusters}, {len(X)} images get {n_found}: {LEAST_IMAGES_PER_CLUSTER} images a cluster")
-    fitted = fit_kmeans(X, n_found, **kmeans.model_dump(), seed=seed)
+    with scratch_beside(clustering) as scratch:
+        fitted = fit_kmeans(X, n_found, **kmeans.model_dump(), seed=seed, scratch=scratch)
     partition = describe(fitted, X)
     with replacing(model) as temporary:
         joblib.dump(fitted, temporary)
@@ -58,19 +56,20 @@ def limit_clusters(n_clusters: int, n_images: int) -> int:
 
 
 def fit_kmeans(
-    X: NDArray[np.float32],
+    X: Rows,
     n_clusters: int,
     *,
     n_components: int,
     n_iter_components: int,
     n_iter_pixels: int,
     seed: int,
+    scratch: Path | None = None,
 ) -> KMeans:
     """Fit k-means from one start: on principal components first, then on the rows as they are.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features), float32
+    X : ndarray or Stored of shape (n_samples, n_features), float32
     n_clusters : int
         1 to n_samples.
     n_components : int
@@ -79,6 +78,8 @@ def fit_kmeans(
         Lloyd iterations on the components, then as many on four times as many, and those on ``X``.
     seed : int
         Makes the seeding repeatable.
+    scratch : Path, optional
+        Where the components of many rows are kept meanwhile, as all who compute see it; without, they are in memory.
 
     Returns
     -------
@@ -87,16 +88,17 @@ def fit_kmeans(
     """
     with tqdm(total=4, bar_format="{desc:<40} {n}/{total} {elapsed}") as progress:
         progress.set_description("principal components")
-        fine = fit_components(X, min(FINER * n_components, *X.shape)).transform(X)
-        coarse = np.ascontiguousarray(fine[:, :n_components])
+        components = fit_components(X, min(FINER * n_components, *X.shape))
+        fine = keep_partitions(components.transform, X, len(components.directions), scratch, title="projections")
+        coarse = first_columns(fine, n_components)
         progress.update()
 
         progress.set_description("k-means++ on the components")
-        chosen = seed_kmeans_plusplus(coarse, n_clusters, seed)
+        start = draw_start(coarse, n_clusters, seed)
         progress.update()
 
         progress.set_description("Lloyd's iterations on the components")
-        cluster, _ = assign(coarse, iterate(coarse, coarse[chosen], n_iter_components))
+        cluster, _ = assign(coarse, iterate(coarse, start, n_iter_components))
         cluster, _ = assign(fine, iterate(fine, average(fine, cluster, n_clusters)[0], n_iter_components))
         progress.update()
 
@@ -111,27 +113,14 @@ def fit_kmeans(
     return kmeans
 
 
-def measure_distances(
-    X: NDArray[np.float32], centroids: NDArray[np.float32], cluster: NDArray[np.integer]
-) -> NDArray[np.float32]:
-    """Give the distance of each sample to the centroid of its cluster, Euclidean, in the units of ``X``."""
-    distance = np.empty(len(X), np.float32)
-
-    def measure(rows: slice) -> None:
-        distance[rows] = np.linalg.norm(X[rows] - centroids[cluster[rows]], axis=1)
-
-    run_blocks(measure, len(X), ROWS_AT_ONCE)
-    return distance
-
-
-def describe(kmeans: KMeans, X: NDArray[np.float32]) -> Clustering:
+def describe(kmeans: KMeans, X: Rows) -> Clustering:
     """Give each sample its cluster and its distance to the centroid, and each cluster its representative.
 
     Parameters
     ----------
     kmeans : KMeans
         Fitted on ``X``.
-    X : ndarray of shape (n_samples, n_features), float32
+    X : ndarray or Stored of shape (n_samples, n_features), float32
 
     Returns
     -------
