@@ -2,10 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: repro few-labels label predict export-labels import-labels study model \
+.PHONY: repro few-labels scheduler worker label predict export-labels import-labels study model \
 	few-labels-study ready mended verify push pull compare pr-report test mutants lint bench lock
 
-# Run the stages whose inputs changed, and show the metrics.
+# Run the stages whose inputs changed, and show the metrics. On a cluster: make repro SCHEDULER=tcp://10.0.0.1:8786
+SCHEDULER ?=
+ifneq ($(value SCHEDULER),)
+repro few-labels: export DASK_SCHEDULER_ADDRESS := $(value SCHEDULER)
+endif
 repro: mended
 	$(BIN)/dvc repro
 	$(BIN)/dvc metrics show --precision 4
@@ -16,6 +20,16 @@ few-labels: override export LABELS := $(value LABELS)
 few-labels: mended
 	$(BIN)/python -m tools.recipes few-labels --set "select_labels.n_labels=$$LABELS"
 	$(BIN)/dvc metrics show --precision 4
+
+# Start the scheduler of a cluster, and on each of its machines workers, one for each processor: docs/cluster.md
+# More options of Dask's own commands: make worker SCHEDULER=tcp://10.0.0.1:8786 DASK="--memory-limit 8GB"
+scheduler: .venv/installed
+	@tools/python -m dask scheduler $(DASK)
+
+worker: override export SCHEDULER := $(value SCHEDULER)
+worker: .venv/installed
+	@$(if $(SCHEDULER),,$(error which scheduler? make worker SCHEDULER=tcp://its-machine:8786))tools/python -m dask worker \
+		"$$SCHEDULER" --preload-nanny few_labels.worker --nworkers -1 --nthreads 1 $(DASK)
 
 # Ask a person for labels, on a page in the browser; then make repro learns from them. make label DATASET=own changes
 # params.yaml to a person's answers about that data set. More options of the page: LABEL="--host 0.0.0.0 --no-train"

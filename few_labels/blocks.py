@@ -172,7 +172,7 @@ def map_partitions(
         results = (call(function, rows, [array[rows] for array in arrays], out) for rows in partitions)
     if len(partitions) == 1 or not title:
         return results
-    return iter(tqdm(results, total=len(partitions), desc=title, unit="partition", leave=False))
+    return iter(tqdm(results, total=len(partitions), desc=title, unit="partition", leave=False, disable=None))
 
 
 def run_partitions(function: Callable[..., NDArray], *arrays: Rows, out: Rows, title: str = "") -> None:

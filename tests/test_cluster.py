@@ -1,0 +1,322 @@
+"""A map gives the same bytes in this process and on any cluster, which is lost, killed and wrongly set up here."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from distributed import Client
+
+from few_labels import blocks, cluster
+from few_labels.blocks import Rows, map_partitions, open_rows, split
+from few_labels.errors import InputError
+from few_labels.stored import Stored
+from stages.kmeans import describe, fit_kmeans
+from tests.conftest import PROJECT
+from tests.servers import HOST, Server, free_port, relay
+
+N_ROWS = 1500
+ROWS_PER_PARTITION = 170
+
+
+@pytest.fixture(autouse=True)
+def small_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "MOST_ROWS_WHOLE", 500)
+    monkeypatch.setattr(blocks, "ROWS_PER_PARTITION", ROWS_PER_PARTITION)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Images whose rows are nine partitions."""
+    path = tmp_path / "images.npy"
+    rng = np.random.default_rng(0)
+    kinds = rng.integers(0, 256, (40, 8, 8, 1))
+    noise = rng.integers(-20, 21, (N_ROWS, 8, 8, 1))
+    np.save(path, np.clip(kinds[rng.integers(0, 40, N_ROWS)] + noise, 0, 255).astype(np.uint8))
+    return path
+
+
+@contextmanager
+def scheduler(folder: Path) -> Iterator[Server]:
+    port = free_port()
+    command = [sys.executable, "-m", "dask", "scheduler", "--host", HOST, "--port", str(port), "--no-dashboard"]
+    server = Server(command, port, folder / "scheduler.log")
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@contextmanager
+def workers(
+    address: str, n: int, code: Path = PROJECT, *, preload: bool = True, memory: str = "1GB"
+) -> Iterator[psutil.Process]:
+    """Start the workers that ``make worker`` starts, with the code of a folder, and give the process of their nannies."""
+    command = [sys.executable, "-m", "dask", "worker", address, "--no-dashboard", "--nthreads", "1"]
+    command += ["--nworkers", str(n), "--memory-limit", memory, "--local-directory", str(code / ".dask")]
+    command += ["--preload-nanny", "few_labels.worker"] if preload else []
+    pinned = {*cluster.describe_process()}
+    environment = {name: value for name, value in os.environ.items() if preload or name not in pinned}
+    environment |= {"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as started:
+        nannies = psutil.Process(started.pid)
+        try:
+            with Client(address, set_as_default=False) as client:
+                client.wait_for_workers(n, timeout=60)
+            yield nannies
+        finally:
+            for process in [*nannies.children(recursive=True), nannies]:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            shutil.rmtree(code / ".dask", ignore_errors=True)
+
+
+@contextmanager
+def using(address: str) -> Iterator[None]:
+    """Have maps of this process run on the cluster at an address."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(cluster.ADDRESS, address)
+        try:
+            yield
+        finally:
+            with suppress(InputError):
+                cluster.connect().close()
+            cluster._connect.cache_clear()
+
+
+def address_of(server: Server) -> str:
+    return f"tcp://{HOST}:{server.port}"
+
+
+@pytest.fixture(scope="module")
+def one_scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with scheduler(tmp_path_factory.mktemp("scheduler")) as server:
+        yield address_of(server)
+
+
+@pytest.fixture(scope="module")
+def two_workers(one_scheduler: str) -> Iterator[str]:
+    with workers(one_scheduler, 2):
+        yield one_scheduler
+
+
+def cluster_images(X: Rows, scratch: Path) -> list[bytes]:
+    """Give the bytes of everything that the stage kmeans computes."""
+    model = fit_kmeans(X, 30, n_components=4, n_iter_components=3, n_iter_pixels=2, seed=0, scratch=scratch)
+    found = describe(model, X)
+    arrays = [model.cluster_centers_, found.cluster, found.distance_to_centroid, found.representative]
+    return [array.tobytes() for array in arrays] + [np.float64(model.inertia_).tobytes()]
+
+
+def read(path: Path) -> Rows:
+    return open_rows(np.load(path, mmap_mode="r"))
+
+
+def slowly(X: np.ndarray) -> float:
+    time.sleep(0.3)
+    return float(X.sum())
+
+
+def test_rows_in_a_file_are_those_in_memory(images: Path) -> None:
+    X, whole = read(images), np.load(images).reshape(N_ROWS, -1) / np.float32(255)
+    assert isinstance(X, Stored)
+    assert (X.shape, X.dtype, len(X)) == ((N_ROWS, 64), np.float32, N_ROWS)
+    np.testing.assert_array_equal(X[:], whole)
+    np.testing.assert_array_equal(X[1490:1600], whole[1490:])
+    np.testing.assert_array_equal(X[np.array([7, 1499, 7])], whole[[7, 1499, 7]])
+    np.testing.assert_array_equal(X.columns(5)[3:9], whole[3:9, :5])
+
+
+def test_partitions_are_cut_by_the_shape_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert split((500, 3)) == [slice(0, 500)]
+    assert split((0, 3)) == [slice(0, 0)]
+    parts = split((501, 3))
+    assert [(part.start, part.stop) for part in parts] == [(0, 170), (170, 340), (340, 501)]
+    monkeypatch.setattr(blocks, "MOST_VALUES_WHOLE", 1000)
+    monkeypatch.setattr(blocks, "VALUES_PER_PARTITION", 400)
+    assert split((10, 100)) == [slice(0, 10)]
+    assert [(part.start, part.stop) for part in split((11, 100))] == [(0, 4), (4, 8), (8, 11)]
+    assert len(split((2, 1000))) == 2
+
+
+def test_a_file_and_memory_give_the_same_bytes(images: Path, tmp_path: Path) -> None:
+    X = read(images)
+    assert cluster_images(X, tmp_path / "a.npy") == cluster_images(X[:], tmp_path / "b.npy")
+
+
+@pytest.mark.parametrize("n_workers", [1, 5])
+def test_any_number_of_workers_gives_the_bytes_of_this_process(images: Path, tmp_path: Path, n_workers: int) -> None:
+    here = cluster_images(read(images), tmp_path / "here.npy")
+    with scheduler(tmp_path) as server, workers(address_of(server), n_workers), using(address_of(server)):
+        assert cluster_images(read(images), tmp_path / "there.npy") == here
+
+
+def test_a_map_runs_on_the_workers(images: Path, two_workers: str) -> None:
+    with using(two_workers):
+        ran_in = set(map_partitions(lambda X: os.getpid(), read(images)))
+    assert len(ran_in) == 2
+    assert os.getpid() not in ran_in
+
+
+def test_what_is_one_partition_stays_here(images: Path, two_workers: str) -> None:
+    with using(two_workers):
+        assert list(map_partitions(lambda X: os.getpid(), read(images)[:500])) == [os.getpid()]
+
+
+def test_a_killed_worker_changes_nothing(images: Path, one_scheduler: str) -> None:
+    expected = list(map_partitions(slowly, read(images)))
+    with workers(one_scheduler, 2) as nannies, using(one_scheduler):
+        results = map_partitions(slowly, read(images))
+        seen = [next(results)]
+        worker = find_worker(nannies)
+        worker.kill()
+        seen += results
+    assert seen == expected
+
+
+def find_worker(nannies: psutil.Process) -> psutil.Process:
+    """Give the process of a worker: beside it stands one that multiprocessing keeps for its resources."""
+    return next(child for child in nannies.children() if "spawn_main" in " ".join(child.cmdline()))
+
+
+def test_a_lost_connection_changes_nothing(images: Path, tmp_path: Path) -> None:
+    expected = list(map_partitions(slowly, read(images)))
+    with scheduler(tmp_path) as server, workers(address_of(server), 2), relay(server) as between:
+        with using(f"tcp://{HOST}:{between.port}"):
+            results = map_partitions(slowly, read(images))
+            seen = [next(results)]
+            between.cut(between.connections)
+            seen += results
+    assert seen == expected
+
+
+def test_rows_that_no_worker_can_hold_are_said(images: Path, one_scheduler: str) -> None:
+    with workers(one_scheduler, 2, memory="300MB"), using(one_scheduler):
+        with pytest.raises(InputError, match="a worker was lost 4 times over the same rows: if it ran out of memory"):
+            list(map_partitions(_hoard, read(images)))
+
+
+def _hoard(X: np.ndarray) -> float:
+    hoard = np.ones(60_000_000)
+    time.sleep(30)
+    return hoard.sum()
+
+
+def test_no_scheduler_is_said() -> None:
+    address = f"tcp://{HOST}:{free_port()}"
+    with using(address), pytest.raises(InputError) as refused:
+        cluster.connect()
+    assert str(refused.value).startswith(f"DASK_SCHEDULER_ADDRESS is '{address}', where no scheduler answers: ")
+
+
+def test_an_address_that_is_none_is_said() -> None:
+    with using("there"), pytest.raises(InputError, match="'there', where no scheduler answers"):
+        cluster.connect()
+
+
+def test_a_stage_says_it_before_it_starts(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.kmeans", "--embedding", "x", "--model", "y", "--clustering", "z"],
+        cwd=PROJECT,
+        env=os.environ | {cluster.ADDRESS: f"tcp://{HOST}:{free_port()}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert re.fullmatch(r"kmeans: DASK_SCHEDULER_ADDRESS is .+, where no scheduler answers: .+\n", done.stderr)
+
+
+def test_no_worker_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "SECONDS_TO_CONNECT", 1)
+    with scheduler(tmp_path) as server, using(address_of(server)):
+        with pytest.raises(InputError, match=f"the scheduler at {address_of(server)} has no worker: make worker"):
+            cluster.connect()
+
+
+def test_workers_that_all_left_are_said(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "SECONDS_TO_CONNECT", 1)
+    monkeypatch.setattr(cluster, "SECONDS_WITHOUT_WORKERS", 2)
+    with scheduler(tmp_path) as server, using(address_of(server)):
+        with workers(address_of(server), 1):
+            results = map_partitions(slowly, read(images))
+            next(results)
+        with pytest.raises(InputError, match="has had no worker for 2 seconds: make worker"):
+            list(results)
+
+
+def test_a_worker_with_other_code_is_named(images: Path, tmp_path: Path) -> None:
+    shutil.copytree(PROJECT / "few_labels", tmp_path / "few_labels")
+    with (tmp_path / "few_labels/kmeans.py").open("a") as module:
+        module.write("# changed\n")
+    with scheduler(tmp_path) as server, workers(address_of(server), 1, tmp_path), using(address_of(server)):
+        with pytest.raises(InputError, match=r"the worker at tcp://\S+ has few_labels \w{12}, this process \w{12}: "):
+            cluster.connect()
+
+
+def test_a_worker_without_the_code_is_named(tmp_path: Path) -> None:
+    with scheduler(tmp_path) as server:
+        with workers(address_of(server), 1, tmp_path, preload=False), using(address_of(server)):
+            with pytest.raises(InputError, match=r"a worker does not find the project's code \(No module named 'few_"):
+                cluster.connect()
+
+
+def test_a_worker_with_another_release_is_named(tmp_path: Path) -> None:
+    shutil.copytree(PROJECT / "few_labels", tmp_path / "few_labels")
+    (tmp_path / "scipy-1.0.dist-info").mkdir()
+    (tmp_path / "scipy-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: scipy\nVersion: 1.0\n")
+    with scheduler(tmp_path) as server, workers(address_of(server), 1, tmp_path), using(address_of(server)):
+        with pytest.raises(InputError, match="has scipy 1.0, this process "):
+            cluster.connect()
+
+
+def test_a_worker_whose_kernels_are_not_pinned_is_named(tmp_path: Path) -> None:
+    with scheduler(tmp_path) as server, workers(address_of(server), 1, preload=False), using(address_of(server)):
+        with pytest.raises(InputError, match=r"has OMP_DYNAMIC not set, this process FALSE: start it anew"):
+            cluster.connect()
+
+
+def test_a_worker_that_joins_later_is_looked_at_too(images: Path, tmp_path: Path) -> None:
+    with scheduler(tmp_path) as server, using(address_of(server)):
+        with workers(address_of(server), 1):
+            cluster.connect()
+        with workers(address_of(server), 1, preload=False):
+            with pytest.raises(InputError, match="has OMP_DYNAMIC not set, this process FALSE"):
+                list(map_partitions(slowly, read(images)))
+
+
+def test_a_file_that_workers_do_not_see_is_named(
+    images: Path, two_workers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The working directory of whoever looks stands for a folder that is not shared."""
+    monkeypatch.chdir(images.parent)
+    X = read(images)
+    assert isinstance(X, Stored)
+    hidden = Stored("/proc/self/cwd/images.npy", X.offset, X.stored_shape, X.stored_dtype)
+    with (
+        using(two_workers),
+        pytest.raises(InputError, match=r"the worker at tcp://\S+ sees no /proc/self/cwd/images.npy"),
+    ):
+        list(map_partitions(slowly, hidden))
+
+
+def test_workers_write_to_a_file(images: Path, two_workers: str, tmp_path: Path) -> None:
+    X = read(images)
+    with using(two_workers):
+        kept = blocks.keep_partitions(_halve, X, 64, tmp_path / "kept.npy")
+    assert isinstance(kept, Stored)
+    np.testing.assert_array_equal(np.load(tmp_path / "kept.npy"), X[:] / 2)
+    np.testing.assert_array_equal(blocks.keep_partitions(_halve, X, 64, None), X[:] / 2)
+
+
+def _halve(X: np.ndarray) -> np.ndarray:
+    return X / 2
