@@ -9,12 +9,12 @@ results are taken in the order of the rows: sums over them have the same bytes o
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import joblib
 import numpy as np
@@ -22,11 +22,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from few_labels.images import to_rows
-from few_labels.stored import Stored
+from few_labels.stored import Rows, Stored
 
 Result = TypeVar("Result")
-# An array in memory or in a file: methods take both, and give the same bytes for both.
-Rows = NDArray | Stored
 
 # A data set of no more is one partition, and methods hold it whole.
 MOST_ROWS_WHOLE = 2**16
@@ -37,7 +35,7 @@ VALUES_PER_PARTITION = 2**24
 
 N_THREADS = joblib.cpu_count()
 _threads = ThreadPoolExecutor(N_THREADS)
-_shares_its_processors: ContextVar[bool] = ContextVar("shares_its_processors", default=False)
+_in_one_thread: ContextVar[bool] = ContextVar("in_one_thread", default=False)
 
 
 def map_blocks(function: Callable[[slice], Result], n_rows: int, rows_at_once: int) -> Iterator[Result]:
@@ -57,7 +55,7 @@ def map_blocks(function: Callable[[slice], Result], n_rows: int, rows_at_once: i
         What the function returned. Results wait in memory for two blocks a thread at most.
     """
     blocks = (slice(start, min(start + rows_at_once, n_rows)) for start in range(0, n_rows, rows_at_once))
-    if _shares_its_processors.get():
+    if _in_one_thread.get():
         yield from map(function, blocks)
         return
     waiting: deque[Future[Result]] = deque()
@@ -80,16 +78,6 @@ def run_blocks(function: Callable[[slice], None], n_rows: int, rows_at_once: int
     """
     for _ in map_blocks(function, n_rows, rows_at_once):
         pass
-
-
-@contextmanager
-def sharing_processors() -> Iterator[None]:
-    """Have blocks run one after another meanwhile: what else runs beside this has the other processors."""
-    before = _shares_its_processors.set(True)
-    try:
-        yield
-    finally:
-        _shares_its_processors.reset(before)
 
 
 def split(shape: tuple[int, ...]) -> list[slice]:
@@ -167,9 +155,9 @@ def map_partitions(
         # A run in this process alone does not pay for loading it.
         from few_labels.cluster import map_on_cluster
 
-        results = map_on_cluster(function, partitions, arrays, out)
+        results = map_on_cluster(partial(_call_in_one_thread, function), partitions, arrays, out)
     else:
-        results = (call(function, rows, [array[rows] for array in arrays], out) for rows in partitions)
+        results = (_call(function, rows, arrays, out) for rows in partitions)
     if len(partitions) == 1 or not title:
         return results
     return iter(tqdm(results, total=len(partitions), desc=title, unit="partition", leave=False, disable=None))
@@ -181,13 +169,21 @@ def run_partitions(function: Callable[..., NDArray], *arrays: Rows, out: Rows, t
         pass
 
 
-def call(function: Callable[..., Result], rows: slice, blocks: list[Any], out: Rows | None) -> Result | None:
-    """Call a function on the rows of one partition, and write what it returns where that is wanted."""
-    result = function(*blocks)
+def _call(function: Callable[..., Result], rows: slice, arrays: Sequence[Rows], out: Rows | None) -> Result | None:
+    result = function(*(array[rows] for array in arrays))
     if out is None:
         return result
     out[rows] = result
     return None
+
+
+def _call_in_one_thread(function: Callable[..., Result], *blocks: NDArray) -> Result:
+    """Call a function whose blocks run one after another: a worker is given other partitions for other processors."""
+    before = _in_one_thread.set(True)
+    try:
+        return function(*blocks)
+    finally:
+        _in_one_thread.reset(before)
 
 
 def keep_partitions(

@@ -11,7 +11,7 @@ import platform
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from functools import cache, partial
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,10 +19,9 @@ from typing import Any, TypeVar
 from distributed import Client, Future, KilledWorker, get_worker
 from distributed.comm.core import CommClosedError
 
-from few_labels.blocks import Rows, call, sharing_processors
 from few_labels.errors import InputError, quote, shorten
 from few_labels.kernels import DECISIVE, name_kernels
-from few_labels.stored import Stored
+from few_labels.stored import Rows, Stored
 
 Result = TypeVar("Result")
 
@@ -133,8 +132,11 @@ def _run_task(
     expected: dict[str, str], function: Callable[..., Result], rows: slice, blocks: list[Any], out: Stored | None
 ) -> Result | None:
     _require_same(expected, describe_process(), get_worker().address)
-    with sharing_processors():
-        return call(function, rows, [block[rows] if isinstance(block, Stored) else block for block in blocks], out)
+    result = function(*(block[rows] if isinstance(block, Stored) else block for block in blocks))
+    if out is None:
+        return result
+    out[rows] = result
+    return None
 
 
 def connect(*, afresh: bool = False) -> Client:
@@ -172,8 +174,15 @@ def _connect(address: str) -> Client:
         client.wait_for_workers(1, timeout=SECONDS_TO_CONNECT)
     except TimeoutError as error:
         raise InputError(f"the scheduler at {address} has no worker: {START_WORKERS.format(address)}") from error
+    try:
+        # A function of the project's could not even be named to a worker that has none of it.
+        client.run(exec, f"import {__name__}")
+    except ImportError as error:
+        raise InputError(
+            f"a worker does not find the project's code ({error}): {START_WORKERS.format(address)}, in a clone of it"
+        ) from error
     expected = describe_process()
-    for worker, seen in _ask(client, describe_process).items():
+    for worker, seen in client.run(describe_process).items():
         _require_same(expected, seen, worker)
     print(
         f"{len(client.nthreads())} workers of the cluster at {address}, watched at {client.dashboard_link}", flush=True
@@ -183,22 +192,6 @@ def _connect(address: str) -> Client:
 
 def _address() -> str:
     return os.environ[ADDRESS]
-
-
-def _ask(client: Client, question: Callable[..., Any]) -> dict[str, Any]:
-    """Have each worker answer a question.
-
-    Raises
-    ------
-    InputError
-        If one does not know the project's code.
-    """
-    try:
-        return client.run(question)
-    except ImportError as error:
-        raise InputError(
-            f"a worker does not find the project's code ({error}): {START_WORKERS.format(_address())}, in a clone of it"
-        ) from error
 
 
 @cache
@@ -235,7 +228,7 @@ def _require_files(client: Client, arrays: Sequence[Stored]) -> None:
     """Refuse workers that do not see the files as this process does."""
     paths = sorted({array.path for array in arrays})
     expected = look(paths)
-    for worker, seen in _ask(client, partial(look, paths)).items():
+    for worker, seen in client.run(look, paths).items():
         for path, here, there in zip(paths, expected, seen, strict=True):
             if here != there:
                 raise InputError(

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from few_labels.blocks import Rows, map_blocks, map_partitions, run_blocks
+from few_labels.blocks import map_blocks, map_partitions, run_blocks
+from few_labels.stored import Rows
 
 ROWS_AT_ONCE = 4096
 

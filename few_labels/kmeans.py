@@ -9,7 +9,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from few_labels.blocks import Rows, map_blocks, map_partitions, run_blocks
+from few_labels.blocks import map_blocks, map_partitions, run_blocks
+from few_labels.stored import Rows
 
 # So few that a block's products with two thousand centroids stay in a core's cache.
 ROWS_AT_ONCE = 256

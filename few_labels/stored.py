@@ -123,3 +123,7 @@ class Stored:
     def columns(self, n_columns: int) -> "Stored":
         """Give the first columns of rows."""
         return replace(self, n_columns=n_columns)
+
+
+# An array in memory or in a file: methods take both, and give the same bytes for both.
+Rows = NDArray | Stored

@@ -17,10 +17,11 @@ from tqdm import tqdm
 from typer import Option
 
 from few_labels.artifacts import Clustering, load_embedding, replacing, save_clustering, scratch_beside
-from few_labels.blocks import Rows, first_columns, keep_partitions, open_rows
+from few_labels.blocks import first_columns, keep_partitions, open_rows
 from few_labels.components import fit_components
 from few_labels.kmeans import assign, average, draw_start, iterate, measure_distances
 from few_labels.parameters import KMeans as KMeansParameters
+from few_labels.stored import Rows
 from stages import run
 
 # With fewer, a cluster has nobody to spread a label to: a small pool gets fewer clusters than were asked for.

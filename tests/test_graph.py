@@ -13,11 +13,12 @@ MAY_READ_TRAIN_LABELS = {"select-labels", "evaluate"}
 MAY_READ_TEST_LABELS = {"evaluate"}
 MAY_READ_ANSWERS = {"select-labels"}
 MAY_READ_AUDIT_LABELS = {"evaluate"}
-# What a command line looks like, what a parameter may be, and what a mistake is called, cannot change what a stage
-# computes.
+# What a command line looks like, what a parameter may be, what a mistake is called, and where a map runs, cannot change
+# what a stage computes.
 WITHOUT_EFFECT_ON_RESULTS = {
     "stages/__init__.py",
     "few_labels/__init__.py",
+    "few_labels/cluster.py",
     "few_labels/errors.py",
     "few_labels/parameters.py",
 }
