@@ -20,7 +20,7 @@ from few_labels.blocks import map_partitions, open_rows, split
 from few_labels.errors import InputError
 from few_labels.stored import Rows, Stored
 from stages.kmeans import describe, fit_kmeans
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, Clone
 from tests.servers import HOST, Server, free_port, relay
 
 N_ROWS = 1500
@@ -347,3 +347,20 @@ def test_workers_write_to_a_file(images: Path, two_workers: str, tmp_path: Path)
     assert isinstance(kept, Stored)
     np.testing.assert_array_equal(np.load(tmp_path / "kept.npy"), X[:] / 2)
     np.testing.assert_array_equal(blocks.keep_partitions(lambda rows: rows / 2, X, 64, None), X[:] / 2)
+
+
+def test_the_pipeline_writes_the_same_files_on_a_cluster(small_run: Clone, tmp_path: Path) -> None:
+    here, there = (small_run.copy_to(tmp_path / name) for name in ("here", "there"))
+    for clone in (here, there):
+        module = clone.path / "few_labels/blocks.py"
+        source = module.read_text()
+        smaller = source.replace("MOST_ROWS_WHOLE = 2**16", "MOST_ROWS_WHOLE = 300")
+        smaller = smaller.replace("ROWS_PER_PARTITION = 2**14", "ROWS_PER_PARTITION = 170")
+        assert smaller.count(" = 300") == smaller.count(" = 170") == 1
+        module.write_text(smaller)
+    assert "kmeans" in here.repro()
+    with scheduler(tmp_path) as server, workers(address_of(server), 2, there.path):
+        said = there.sh(f"make repro SCHEDULER={address_of(server)}")
+    assert f"2 workers of the cluster at {address_of(server)}" in said
+    assert there.lock() == here.lock()
+    assert here.lock() != small_run.lock()
