@@ -54,7 +54,7 @@ def map_blocks(function: Callable[[slice], Result], n_rows: int, rows_at_once: i
     object
         What the function returned. Results wait in memory for two blocks a thread at most.
     """
-    blocks = (slice(start, min(start + rows_at_once, n_rows)) for start in range(0, n_rows, rows_at_once))
+    blocks = cut(n_rows, rows_at_once)
     if _in_one_thread.get():
         yield from map(function, blocks)
         return
@@ -93,11 +93,14 @@ def split(shape: tuple[int, ...]) -> list[slice]:
     list of slice
         One of all rows where these are few, also where there is none.
     """
-    n_rows, n_values = shape[0], math.prod(shape[1:])
     if is_whole(shape):
-        return [slice(0, n_rows)]
-    step = max(1, min(ROWS_PER_PARTITION, VALUES_PER_PARTITION // n_values))
-    return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
+        return [slice(0, shape[0])]
+    return cut(shape[0], max(1, min(ROWS_PER_PARTITION, VALUES_PER_PARTITION // math.prod(shape[1:]))))
+
+
+def cut(n_rows: int, rows_at_once: int) -> list[slice]:
+    """Cut rows into as many at once; the last may be fewer."""
+    return [slice(start, min(start + rows_at_once, n_rows)) for start in range(0, n_rows, rows_at_once)]
 
 
 def is_whole(shape: tuple[int, ...]) -> bool:
@@ -124,7 +127,11 @@ def open_rows(embedding: NDArray[np.uint8 | np.float32]) -> Rows:
 
 
 def map_partitions(
-    function: Callable[..., Result], *arrays: Rows, out: Rows | None = None, title: str = ""
+    function: Callable[..., Result],
+    *arrays: Rows,
+    out: Rows | None = None,
+    rows_at_once: int | None = None,
+    title: str = "",
 ) -> Iterator[Result | None]:
     """Call a function on the rows of one partition after another, and give what it returns in their order.
 
@@ -141,6 +148,8 @@ def map_partitions(
         the workers of a cluster; those in a file are read by the workers.
     out : ndarray or Stored, optional
         Where what the function returns is written, by whoever computed it.
+    rows_at_once : int, optional
+        Rows of a partition, where what the function returns is wide; by default as `split` cuts the first array.
     title : str
         Of a bar that shows the progress; without, none is shown.
 
@@ -149,9 +158,10 @@ def map_partitions(
     object
         What the function returned, or None where it was written to ``out``.
     """
-    partitions = split(arrays[0].shape)
+    shape = arrays[0].shape
+    partitions = cut(shape[0], rows_at_once) if rows_at_once else split(shape)
     results: Iterator[Result | None]
-    if len(partitions) > 1 and os.environ.get("DASK_SCHEDULER_ADDRESS"):
+    if not is_whole(shape) and os.environ.get("DASK_SCHEDULER_ADDRESS"):
         # A run in this process alone does not pay for loading it.
         from few_labels.cluster import map_on_cluster
 
@@ -163,9 +173,11 @@ def map_partitions(
     return iter(tqdm(results, total=len(partitions), desc=title, unit="partition", leave=False, disable=None))
 
 
-def run_partitions(function: Callable[..., NDArray], *arrays: Rows, out: Rows, title: str = "") -> None:
+def run_partitions(
+    function: Callable[..., NDArray], *arrays: Rows, out: Rows, rows_at_once: int | None = None, title: str = ""
+) -> None:
     """Call a function on the rows of each partition, and write what it returns, as `map_partitions` does."""
-    for _ in map_partitions(function, *arrays, out=out, title=title):
+    for _ in map_partitions(function, *arrays, out=out, rows_at_once=rows_at_once, title=title):
         pass
 
 

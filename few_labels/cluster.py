@@ -6,8 +6,10 @@ where it was. Tasks wait in a window, so that results do not pile up before the 
 """
 
 import hashlib
+import logging
 import os
 import platform
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -18,6 +20,7 @@ from typing import Any, TypeVar
 
 from distributed import Client, Future, KilledWorker, get_worker
 from distributed.comm.core import CommClosedError
+from tqdm import tqdm
 
 from few_labels.errors import InputError, quote, shorten
 from few_labels.kernels import DECISIVE, name_kernels
@@ -69,6 +72,7 @@ def map_on_cluster(
             lost += 1
             if lost > MOST_CONNECTIONS_LOST:
                 raise InputError(f"the connection to the scheduler at {_address()} was lost {lost} times") from error
+            tqdm.write("the connection to the scheduler was lost, and is made anew", file=sys.stderr)
             client = connect(afresh=True)
         except KilledWorker as error:
             raise InputError(
@@ -163,6 +167,9 @@ def connect(*, afresh: bool = False) -> Client:
 
 @cache
 def _connect(address: str) -> Client:
+    for library in ("distributed", "asyncio"):
+        # What they log of connections and workers that come and go is handled here, and what ends a stage is one line.
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     try:
         client = Client(address, timeout=SECONDS_TO_CONNECT)
     except (OSError, ValueError) as error:

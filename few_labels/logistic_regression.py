@@ -6,6 +6,7 @@ costs a fraction. The coefficients are turned back, so the model answers for fea
 """
 
 import warnings
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
+from few_labels.blocks import run_partitions
 from few_labels.components import fit_components
 from few_labels.errors import InputError
+from few_labels.stored import Rows
 
 N_COMPONENTS = 300
 # In squared pixel units. A component of this variance is shrunk to 1 / sqrt(2), one of much less hardly at all; of
@@ -74,13 +77,13 @@ def train(
     return classifier
 
 
-def score(classifier: LogisticRegression, X: NDArray[np.float32], n_classes: int) -> NDArray[np.float32]:
+def score(classifier: LogisticRegression, X: Rows, n_classes: int) -> NDArray[np.float32]:
     """Give the probability of each class, 0 for one that the training set did not have.
 
     Parameters
     ----------
     classifier : LogisticRegression
-    X : ndarray of shape (n_samples, n_features), float32
+    X : ndarray or Stored of shape (n_samples, n_features), float32
     n_classes : int
 
     Returns
@@ -89,7 +92,13 @@ def score(classifier: LogisticRegression, X: NDArray[np.float32], n_classes: int
     """
     scores = np.zeros((len(X), n_classes), np.float32)
     if len(X):
-        scores[:, classifier.classes_] = classifier.predict_proba(X)
+        run_partitions(partial(_score_rows, classifier, n_classes), X, out=scores, title="scores")
+    return scores
+
+
+def _score_rows(classifier: LogisticRegression, n_classes: int, X: NDArray[np.float32]) -> NDArray[np.float32]:
+    scores = np.zeros((len(X), n_classes), np.float32)
+    scores[:, classifier.classes_] = classifier.predict_proba(X)
     return scores
 
 

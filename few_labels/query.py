@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from few_labels.artifacts import Clustering, LabelledImages
 from few_labels.errors import InputError
+from few_labels.stored import Rows
 
 
 class Strategy(StrEnum):
@@ -48,7 +49,7 @@ class Pool:
 
     n_images: int
     clustering: Clustering | None
-    embedding: Callable[[], NDArray[np.float32]] | None
+    embedding: Callable[[], Rows] | None
     C: float
     max_iter: int
     seed: int

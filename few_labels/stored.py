@@ -93,7 +93,7 @@ class Stored:
         read = np.empty((n_rows, *self.stored_shape[1:]), self.stored_dtype)
         with Path(self.path).open("rb", buffering=0) as file:
             file.seek(self.offset + start * self._row_bytes)
-            left = memoryview(read).cast("B") if read.size else memoryview(b"")
+            left = read.reshape(-1).view(np.uint8).data
             while len(left):
                 n_bytes = file.readinto(left)
                 if not n_bytes:
@@ -107,7 +107,7 @@ class Stored:
         block = np.ascontiguousarray(values, self.stored_dtype)
         if block.shape != (stop - start, *self.stored_shape[1:]):
             raise ValueError(f"values of shape {block.shape} for {stop - start} rows of {self.stored_shape[1:]}")
-        left, place = memoryview(block).cast("B") if block.size else memoryview(b""), start * self._row_bytes
+        left, place = block.reshape(-1).view(np.uint8).data, start * self._row_bytes
         file = os.open(self.path, os.O_WRONLY)
         try:
             while len(left):

@@ -25,9 +25,10 @@ from few_labels.artifacts import (
     load_labelled,
     save_labelled,
 )
+from few_labels.blocks import open_rows
 from few_labels.errors import InputError
-from few_labels.images import to_rows
 from few_labels.parameters import Propagate, SpreadingMethod, TrainLogreg
+from few_labels.stored import Rows
 from stages import run
 
 
@@ -54,7 +55,7 @@ def main(
     if propagate.method == "cluster":
         labelled = spread_over_clusters(partition, purchase, percentile)
     else:
-        X = to_rows(load_embedding(embedding, n_images))
+        X = open_rows(load_embedding(embedding, n_images))
         scores = score_classes(
             X, purchase, len(class_names), **propagate.model_dump(exclude={"weighting"}), **train_logreg.model_dump()
         )
@@ -109,7 +110,7 @@ def spread_over_clusters(clustering: Clustering, bought: LabelledImages, percent
 
 
 def score_classes(
-    X: NDArray[np.float32],
+    X: Rows,
     bought: LabelledImages,
     n_classes: int,
     *,
@@ -124,7 +125,7 @@ def score_classes(
 
     Parameters
     ----------
-    X : ndarray of shape (n_images, n_features), float32
+    X : ndarray or Stored of shape (n_images, n_features), float32
     bought : LabelledImages
     n_classes : int
     method : str

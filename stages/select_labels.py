@@ -32,12 +32,13 @@ from few_labels.artifacts import (
     save_classes,
     save_labelled,
 )
+from few_labels.blocks import open_rows
 from few_labels.errors import InputError
-from few_labels.images import to_rows
 from few_labels.ledger import Resolved, read_history, resolve
 from few_labels.parameters import SelectLabels, TrainLogreg
 from few_labels.query import Pool, Strategy, draw_audit, plan_rounds, query
 from few_labels.sheets import shorten, tile
+from few_labels.stored import Rows
 from stages import run
 
 SHEET_COLUMNS = 50
@@ -141,9 +142,9 @@ def main(
     )
 
 
-def read_rows(embedding: Path, n_images: int) -> NDArray[np.float32]:
+def read_rows(embedding: Path, n_images: int) -> Rows:
     """Read what classifiers see of the pool."""
-    return to_rows(load_embedding(embedding, n_images))
+    return open_rows(load_embedding(embedding, n_images))
 
 
 def read_answers(ledger: Path | None, known: Classes, names: list[str]) -> tuple[Resolved, int]:

@@ -10,6 +10,7 @@ import joblib
 from typer import Option
 
 from few_labels.artifacts import load_classes, load_features, load_labelled, replacing, save_array
+from few_labels.blocks import open_rows
 from few_labels.errors import InputError
 from few_labels.logistic_regression import out_of_fold, score, train
 from few_labels.parameters import TrainLogreg
@@ -29,13 +30,13 @@ def main(
     bought: Annotated[Path | None, Option(help="the labels that are scored out of fold")] = None,
     bought_scores: Annotated[Path | None, Option(help="the same for each bought label, out of fold")] = None,
 ) -> None:
-    rows, n_classes = load_features(features), len(load_classes(classes).class_names)
+    rows, n_classes = open_rows(load_features(features)), len(load_classes(classes).class_names)
     settings = {**train_logreg.model_dump(), "seed": seed}
     labelled = load_labelled(training_set, len(rows), n_classes)
     classifier = train(rows[labelled.index], labelled.label, weight=labelled.weight, **settings)
     with replacing(model) as temporary:
         joblib.dump(classifier, temporary)
-    test_rows = load_features(test_features)
+    test_rows = open_rows(load_features(test_features))
     if test_rows.shape[1] != rows.shape[1]:
         raise InputError(f"{test_features}: {test_rows.shape[1]} features, those of {features} are {rows.shape[1]}")
     save_array(test_scores, score(classifier, test_rows, n_classes))

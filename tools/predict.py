@@ -198,8 +198,8 @@ def score_by_logreg(
     -------
     ndarray of shape (n_images, n_classes), float32, in 0-1
     """
+    from few_labels.features import ROWS_AT_ONCE, to_features
     from few_labels.logistic_regression import score
-    from stages.featurize import ROWS_AT_ONCE, to_features
 
     by_distances = json.loads(features)["representation"] == "distances"
     embed, centroids = deserialize(EMBEDDER, embedder), deserialize(KMEANS, kmeans) if by_distances else None
