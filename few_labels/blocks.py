@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 # A data set of no more is one partition, and methods hold it whole.
 MOST_ROWS_WHOLE = 2**16
-MOST_VALUES_WHOLE = 2**26
+MOST_VALUES_WHOLE = 2**27
 # Of a larger one: as float32 it takes a process 64 MB or, for tables of many columns, less.
 ROWS_PER_PARTITION = 2**14
 VALUES_PER_PARTITION = 2**24
@@ -121,9 +121,13 @@ def open_rows(embedding: NDArray[np.uint8 | np.float32]) -> Rows:
     ndarray or Stored
         Of shape (n_images, n_pixels), float32, in 0-1, or of shape (n_images, n_components), float32.
     """
-    if is_whole(embedding.shape) or not isinstance(embedding, np.memmap):
-        return to_rows(embedding)
-    return Stored.of(embedding).vectors()
+    array = open_array(embedding)
+    return array.vectors() if isinstance(array, Stored) else to_rows(array)
+
+
+def open_array(array: NDArray) -> Rows:
+    """Give what is mapped from a file as it is where that is one partition, else as what is read by partitions."""
+    return Stored.of(array) if isinstance(array, np.memmap) and not is_whole(array.shape) else array
 
 
 def map_partitions(
@@ -221,10 +225,15 @@ def keep_partitions(
     """
     if is_whole(X.shape):
         return function(X[:])
-    shape = (len(X), n_columns)
-    out = np.empty(shape, np.float32) if path is None else Stored.create(path, shape, np.float32)
+    out = make_rows(len(X), n_columns, path)
     run_partitions(function, X, out=out, title=title)
     return out
+
+
+def make_rows(n_rows: int, n_columns: int, path: Path | None) -> Rows:
+    """Make float32 rows that are to be written: in a file, or in memory where none is named."""
+    shape = (n_rows, n_columns)
+    return np.empty(shape, np.float32) if path is None else Stored.create(path, shape, np.float32)
 
 
 def first_columns(X: Rows, n_columns: int) -> Rows:

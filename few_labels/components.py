@@ -41,7 +41,7 @@ class Components:
         return projected
 
 
-def fit_components(X: Rows, n_components: int) -> Components:
+def fit_components(X: Rows, n_components: int, *, among: NDArray[np.bool_] | None = None) -> Components:
     """Find the principal components of rows, exactly.
 
     Parameters
@@ -50,6 +50,8 @@ def fit_components(X: Rows, n_components: int) -> Components:
         At least one row.
     n_components : int
         1 to min(n_samples, n_features).
+    among : ndarray of shape (n_samples,), bool, optional
+        Which rows count, more than there are features; by default all do.
 
     Returns
     -------
@@ -57,9 +59,10 @@ def fit_components(X: Rows, n_components: int) -> Components:
         From the eigenvectors of the smaller of two matrices: the covariance of the features, or, where there are fewer
         rows than features, the products of the rows with each other.
     """
-    n_samples, n_features = X.shape
+    n_samples, n_features = X.shape if among is None else (np.count_nonzero(among), X.shape[1])
+    rows = (X,) if among is None else (X, among)
     total = np.zeros(n_features)
-    for some in map_partitions(_sum_rows, X, title="mean"):
+    for some in map_partitions(_sum_rows, *rows, title="mean"):
         total += some
     mean = (total / n_samples).astype(np.float32)
     if n_samples < n_features:
@@ -69,7 +72,7 @@ def fit_components(X: Rows, n_components: int) -> Components:
         directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     else:
         products = np.zeros((n_features, n_features))
-        for some in map_partitions(partial(_multiply_features, mean), X, title="products"):
+        for some in map_partitions(partial(_multiply_features, mean), *rows, title="products"):
             products += some
         variance, directions = _largest(products, n_components)
     largest = np.abs(directions).argmax(axis=1)
@@ -77,15 +80,19 @@ def fit_components(X: Rows, n_components: int) -> Components:
     return Components(mean, directions.astype(np.float32), variance / max(n_samples - 1, 1))
 
 
-def _sum_rows(X: NDArray[np.float32]) -> NDArray[np.float64]:
+def _sum_rows(X: NDArray[np.float32], among: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+    X = X if among is None else X[among]
     total = np.zeros(X.shape[1])
     for some in map_blocks(lambda rows: X[rows].sum(axis=0, dtype=np.float64), len(X), ROWS_AT_ONCE):
         total += some
     return total
 
 
-def _multiply_features(mean: NDArray[np.float32], X: NDArray[np.float32]) -> NDArray[np.float64]:
+def _multiply_features(
+    mean: NDArray[np.float32], X: NDArray[np.float32], among: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
     """Sum the products of each two features, centred."""
+    X = X if among is None else X[among]
 
     def multiply(rows: slice) -> NDArray[np.float32]:
         centred = X[rows] - mean

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from few_labels.blocks import map_blocks
+from few_labels.blocks import cut, run_blocks
 from few_labels.components import Components, fit_components
 from few_labels.errors import InputError
 from few_labels.images import to_pixel_vectors, to_unit_range
 from few_labels.kmeans import iterate
+from few_labels.stored import Rows
 
 N_SAMPLED_PATCHES = 200_000
 N_SAMPLED_IMAGES = 20_000
@@ -29,6 +30,8 @@ PATCH_VARIANCE_FLOOR = 0.01
 DIRECTION_VARIANCE_FLOOR = 0.1
 N_WORD_ITERATIONS = 25
 IMAGES_AT_ONCE = 64
+IMAGES_HELD = 8192
+PATCHES_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True)
@@ -93,19 +96,21 @@ class Patches:
         -------
         ndarray of shape (n_images, n_components), float32
         """
-        if not len(images):
-            return np.empty((0, len(self.components.directions)), np.float32)
-        return self.scale * self.components.transform(describe(images, self.words, self.n_regions))
+        embedded = np.empty((len(images), len(self.components.directions)), np.float32)
+        for rows in tqdm(cut(len(images), IMAGES_HELD), desc="visual words", unit="block", disable=None):
+            described = describe(images[rows], self.words, self.n_regions)
+            embedded[rows] = self.scale * self.components.transform(described)
+        return embedded
 
 
 def fit_patches(
-    images: NDArray[np.uint8], *, n_words: int, patch_size: int, n_regions: int, n_components: int, seed: int
-) -> tuple[Patches, NDArray[np.float32]]:
-    """Learn visual words and the principal components of what images answer to them.
+    images: Rows, *, n_words: int, patch_size: int, n_regions: int, n_components: int, seed: int
+) -> Patches:
+    """Learn visual words and the principal components of what images answer to them, from samples of the images.
 
     Parameters
     ----------
-    images : ndarray of shape (n_images, height, width, channels), uint8
+    images : ndarray or Stored of shape (n_images, height, width, channels), uint8
     n_words : int
         At least 2.
     patch_size : int
@@ -118,9 +123,7 @@ def fit_patches(
 
     Returns
     -------
-    embedder : Patches
-    embedding : ndarray of shape (n_images, n_components), float32
-        Of the images that it was fitted on.
+    Patches
 
     Raises
     ------
@@ -134,16 +137,15 @@ def fit_patches(
             f"has {max(n_places, 0)} places for a patch along a side, allowed are as many regions at most"
         )
     words = learn_words(images, n_words, patch_size, seed)
-    described = describe(images, words, n_regions)
     sample = np.random.default_rng(seed).permutation(len(images))[:N_SAMPLED_IMAGES]
-    n_features = described.shape[1]
-    components = fit_components(described[sample], min(n_components, len(sample), n_features))
+    described = describe(images[sample], words, n_regions)
+    components = fit_components(described, min(n_components, *described.shape))
     pixels = to_pixel_vectors(images[np.sort(sample)])
     scale = np.float32(np.sqrt(pixels.var(axis=0).sum() / components.variance.sum()))
-    return Patches(words, n_regions, components, scale), scale * components.transform(described)
+    return Patches(words, n_regions, components, scale)
 
 
-def learn_words(images: NDArray[np.uint8], n_words: int, patch_size: int, seed: int) -> VisualWords:
+def learn_words(images: Rows, n_words: int, patch_size: int, seed: int) -> VisualWords:
     """Cluster patches from random places of random images.
 
     Parameters
@@ -161,12 +163,16 @@ def learn_words(images: NDArray[np.uint8], n_words: int, patch_size: int, seed: 
     """
     rng = np.random.default_rng(seed)
     height, width = images.shape[1:3]
-    windows = np.lib.stride_tricks.sliding_window_view(images, (patch_size, patch_size), axis=(1, 2))
-    drawn = windows[
-        rng.integers(len(images), size=N_SAMPLED_PATCHES),
-        rng.integers(height - patch_size + 1, size=N_SAMPLED_PATCHES),
-        rng.integers(width - patch_size + 1, size=N_SAMPLED_PATCHES),
-    ]
+    row = rng.integers(len(images), size=N_SAMPLED_PATCHES)
+    top = rng.integers(height - patch_size + 1, size=N_SAMPLED_PATCHES)
+    left = rng.integers(width - patch_size + 1, size=N_SAMPLED_PATCHES)
+    drawn = np.empty((N_SAMPLED_PATCHES, *images.shape[3:], patch_size, patch_size), np.uint8)
+    # Image by image in the order of the rows, some at a time: all that are drawn from may be more than memory holds.
+    order = np.argsort(row, kind="stable")
+    for some in (order[rows] for rows in cut(len(order), PATCHES_AT_ONCE)):
+        shown, position = np.unique(row[some], return_inverse=True)
+        windows = np.lib.stride_tricks.sliding_window_view(images[shown], (patch_size, patch_size), axis=(1, 2))
+        drawn[some] = windows[position, top[some], left[some]]
     patches = normalise(drawn)
     mean = patches.mean(axis=0)
     variances, directions = np.linalg.eigh(np.cov(patches - mean, rowvar=False))
@@ -218,7 +224,5 @@ def describe(images: NDArray[np.uint8], words: VisualWords, n_regions: int) -> N
         by_region = np.add.reduceat(np.add.reduceat(activation, top, axis=1), left, axis=2)
         np.sqrt(by_region * np.float32(n_regions**2 / (n_down * n_across)), out=described[rows])
 
-    blocks = map_blocks(describe_some, len(images), IMAGES_AT_ONCE)
-    for _ in tqdm(blocks, total=-(-len(images) // IMAGES_AT_ONCE), desc="visual words", unit="block"):
-        pass
+    run_blocks(describe_some, len(images), IMAGES_AT_ONCE)
     return described.reshape(len(images), -1)

@@ -7,19 +7,23 @@ costs a fraction. The coefficients are turned back, so the model answers for fea
 
 import warnings
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import optimize, special
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-from few_labels.blocks import run_partitions
-from few_labels.components import fit_components
+from few_labels.artifacts import LabelledImages
+from few_labels.blocks import is_whole, make_rows, map_blocks, map_partitions, run_partitions
+from few_labels.components import Components, fit_components
 from few_labels.errors import InputError
 from few_labels.stored import Rows
 
 N_COMPONENTS = 300
+ROWS_AT_ONCE = 4096
 # In squared pixel units. A component of this variance is shrunk to 1 / sqrt(2), one of much less hardly at all; of
 # pixels only the first two have more, of distances to hundreds of centroids the leading ones have far more.
 SHRUNK_VARIANCE = 10.0
@@ -64,17 +68,135 @@ def train(
     if len(np.unique(y)) < 2:
         raise InputError(f"the training set has {len(np.unique(y))} class, allowed are 2 or more: buy more labels")
     components = fit_components(X, min(N_COMPONENTS, *X.shape))
-    rotation = components.directions.T / np.sqrt(1 + components.variance / SHRUNK_VARIANCE).astype(np.float32)
+    rotation = _shrink(components)
     classifier = LogisticRegression(C=C, max_iter=max_iter, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         # A few labels for each of many classes are what this is for.
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
         classifier.fit(X @ rotation - components.mean @ rotation, y, sample_weight=weight)
-    classifier.coef_ = classifier.coef_ @ rotation.T
+    return _turn_back(classifier, components)
+
+
+def train_on(
+    X: Rows,
+    labelled: LabelledImages,
+    *,
+    C: float,
+    max_iter: int,
+    seed: int | None = None,
+    scratch: Path | None = None,
+) -> LogisticRegression:
+    """Fit logistic regression on the labelled ones of many rows: by `train` where they are one partition.
+
+    More of them are never held together: L-BFGS asks for sums over partitions, of the loss and of its gradient.
+
+    Parameters
+    ----------
+    X : ndarray or Stored of shape (n_images, n_features), float32
+    labelled : LabelledImages
+        Which rows to learn from, the class of each and how much it counts.
+    C, max_iter, seed : float, int, int or None
+        As in `train`.
+    scratch : Path, optional
+        Where the components of many rows are kept meanwhile, as all who compute see it; without, they are in memory.
+
+    Returns
+    -------
+    sklearn.linear_model.LogisticRegression
+        For rows like those of ``X``.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two classes.
+    """
+    n_labelled, n_features = len(labelled.index), X.shape[1]
+    if is_whole((n_labelled, n_features)):
+        rows = X[labelled.index]
+        return train(rows, labelled.label, weight=labelled.weight, C=C, max_iter=max_iter, seed=seed)
+    classes, position = np.unique(labelled.label, return_inverse=True)
+    if len(classes) < 2:
+        raise InputError(f"the training set has {len(classes)} class, allowed are 2 or more: buy more labels")
+    among = np.zeros(len(X), bool)
+    among[labelled.index] = True
+    components = fit_components(X, min(N_COMPONENTS, n_features), among=among)
+    rotation = _shrink(components)
+    projected = make_rows(n_labelled, rotation.shape[1], scratch)
+    filled = 0
+    project = partial(_project_rows, components.mean, rotation)
+    for some in map_partitions(project, X, among, title="components of labelled images"):
+        projected[filled : filled + len(some)] = some
+        filled += len(some)
+
+    weight = np.ones(n_labelled, np.float32) if labelled.weight is None else labelled.weight
+    total_weight = weight.sum(dtype=np.float64)
+    penalty = 1 / (C * total_weight)
+    shape = (len(classes), rotation.shape[1] + 1)
+
+    def evaluate(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        coefficients = flat.reshape(shape)
+        loss, gradient = 0.0, np.zeros(shape)
+        for some in map_partitions(partial(_sum_losses, coefficients), projected, position, weight):
+            loss += some[0]
+            gradient += some[1]
+        loss, gradient = loss / total_weight, gradient / total_weight
+        gradient[:, :-1] += penalty * coefficients[:, :-1]
+        return loss + penalty / 2 * np.square(coefficients[:, :-1]).sum(), gradient.ravel()
+
+    # As scikit-learn calls it.
+    options = {"maxiter": max_iter, "maxls": 50, "gtol": 1e-4, "ftol": 64 * np.finfo(float).eps}
+    found = optimize.minimize(evaluate, np.zeros(np.prod(shape)), jac=True, method="L-BFGS-B", options=options)
+    classifier = LogisticRegression(C=C, max_iter=max_iter, random_state=seed)
+    solution = found.x.reshape(shape).astype(np.float32)
+    classifier.coef_, classifier.intercept_ = solution[:, :-1], solution[:, -1]
+    classifier.classes_, classifier.n_iter_ = classes, np.array([found.nit], np.int32)
+    return _turn_back(classifier, components)
+
+
+def _shrink(components: Components) -> NDArray[np.float32]:
+    """Give the directions of components as columns, the leading ones shorter."""
+    return components.directions.T / np.sqrt(1 + components.variance / SHRUNK_VARIANCE).astype(np.float32)
+
+
+def _turn_back(classifier: LogisticRegression, components: Components) -> LogisticRegression:
+    """Have a classifier of shrunk components answer for the rows that they are the components of."""
+    classifier.coef_ = classifier.coef_ @ _shrink(components).T
     classifier.intercept_ = classifier.intercept_ - classifier.coef_ @ components.mean
-    classifier.n_features_in_ = X.shape[1]
+    classifier.n_features_in_ = len(components.mean)
     return classifier
+
+
+def _project_rows(
+    mean: NDArray[np.float32], rotation: NDArray[np.float32], X: NDArray[np.float32], among: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    return X[among] @ rotation - mean @ rotation
+
+
+def _sum_losses(
+    coefficients: NDArray[np.float64],
+    X: NDArray[np.float32],
+    position: NDArray[np.integer],
+    weight: NDArray[np.float32],
+) -> tuple[float, NDArray[np.float64]]:
+    """Sum the weighted cross-entropy of rows, and its gradient; the last coefficient of each class is its intercept."""
+    slope, intercept = coefficients[:, :-1].astype(np.float32), coefficients[:, -1]
+
+    def sum_some(rows: slice) -> tuple[float, NDArray[np.float64]]:
+        logit = X[rows] @ slope.T + intercept
+        logit -= special.logsumexp(logit, axis=1, keepdims=True)
+        own = np.arange(len(logit)), position[rows]
+        loss = -(weight[rows] * logit[own]).sum()
+        residual = np.exp(logit)
+        residual[own] -= 1
+        residual *= weight[rows, None]
+        return loss, np.column_stack([residual.T.astype(np.float32) @ X[rows], residual.sum(axis=0)])
+
+    loss, gradient = 0.0, np.zeros(coefficients.shape)
+    for some in map_blocks(sum_some, len(X), ROWS_AT_ONCE):
+        loss += some[0]
+        gradient += some[1]
+    return loss, gradient
 
 
 def score(classifier: LogisticRegression, X: Rows, n_classes: int) -> NDArray[np.float32]:

@@ -9,10 +9,10 @@ from typing import Annotated
 import joblib
 from typer import Option
 
-from few_labels.artifacts import load_classes, load_features, load_labelled, replacing, save_array
+from few_labels.artifacts import load_classes, load_features, load_labelled, replacing, save_array, scratch_beside
 from few_labels.blocks import open_rows
 from few_labels.errors import InputError
-from few_labels.logistic_regression import out_of_fold, score, train
+from few_labels.logistic_regression import out_of_fold, score, train_on
 from few_labels.parameters import TrainLogreg
 from stages import run
 
@@ -33,7 +33,8 @@ def main(
     rows, n_classes = open_rows(load_features(features)), len(load_classes(classes).class_names)
     settings = {**train_logreg.model_dump(), "seed": seed}
     labelled = load_labelled(training_set, len(rows), n_classes)
-    classifier = train(rows[labelled.index], labelled.label, weight=labelled.weight, **settings)
+    with scratch_beside(model) as scratch:
+        classifier = train_on(rows, labelled, **settings, scratch=scratch)
     with replacing(model) as temporary:
         joblib.dump(classifier, temporary)
     test_rows = open_rows(load_features(test_features))
