@@ -33,7 +33,6 @@ SECONDS_TO_CONNECT = 10
 SECONDS_WITHOUT_WORKERS = 60
 MOST_CONNECTIONS_LOST = 3
 TASKS_A_THREAD = 3
-START_WORKERS = "make worker SCHEDULER={} starts them"
 
 
 def map_on_cluster(
@@ -122,8 +121,7 @@ def _wait(client: Client, future: Future) -> Any:
             if waited >= SECONDS_WITHOUT_WORKERS:
                 address = _address()
                 raise InputError(
-                    f"the scheduler at {address} has had no worker for {waited} seconds: "
-                    f"{START_WORKERS.format(address)}"
+                    f"the scheduler at {address} has had no worker for {waited} seconds: {_start_workers(address)}"
                 ) from None
 
 
@@ -180,13 +178,13 @@ def _connect(address: str) -> Client:
     try:
         client.wait_for_workers(1, timeout=SECONDS_TO_CONNECT)
     except TimeoutError as error:
-        raise InputError(f"the scheduler at {address} has no worker: {START_WORKERS.format(address)}") from error
+        raise InputError(f"the scheduler at {address} has no worker: {_start_workers(address)}") from error
     try:
         # A function of the project's could not even be named to a worker that has none of it.
         client.run(exec, f"import {__name__}")
     except ImportError as error:
         raise InputError(
-            f"a worker does not find the project's code ({error}): {START_WORKERS.format(address)}, in a clone of it"
+            f"a worker does not find the project's code ({error}): {_start_workers(address)}, in a clone of it"
         ) from error
     expected = describe_process()
     for worker, seen in client.run(describe_process).items():
@@ -195,6 +193,10 @@ def _connect(address: str) -> Client:
         f"{len(client.nthreads())} workers of the cluster at {address}, watched at {client.dashboard_link}", flush=True
     )
     return client
+
+
+def _start_workers(address: str) -> str:
+    return f"make worker SCHEDULER={address} starts them"
 
 
 def _address() -> str:
