@@ -348,9 +348,9 @@ def test_the_pipeline_writes_the_same_files_on_a_cluster(small_run: Clone, tmp_p
     for clone in (here, there):
         module = clone.path / "few_labels/blocks.py"
         source = module.read_text()
-        smaller = source.replace("MOST_ROWS_WHOLE = 2**16", "MOST_ROWS_WHOLE = 300")
+        smaller = source.replace("MOST_ROWS_WHOLE = 2**16", "MOST_ROWS_WHOLE = 150")
         smaller = smaller.replace("ROWS_PER_PARTITION = 2**14", "ROWS_PER_PARTITION = 170")
-        assert smaller.count(" = 300") == smaller.count(" = 170") == 1
+        assert smaller.count(" = 150") == smaller.count(" = 170") == 1
         module.write_text(smaller)
     assert "kmeans" in here.repro()
     with scheduler(tmp_path) as server, workers(address_of(server), 2, there.path):

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-from few_labels import logistic_regression
-from few_labels.artifacts import load_labelled
+from few_labels import blocks, logistic_regression
+from few_labels.artifacts import LabelledImages, load_labelled
 from few_labels.components import fit_components
 from few_labels.errors import InputError
 from few_labels.images import to_pixel_vectors
-from few_labels.logistic_regression import out_of_fold, score, train
+from few_labels.logistic_regression import out_of_fold, score, train, train_on
 from tests.conftest import Clone, read_images, read_labels
 
 
@@ -54,6 +54,29 @@ def test_it_is_logistic_regression_on_shrunk_components(
     np.testing.assert_allclose(score(model, X, 3), expected.predict_proba(shrunk), atol=2e-3)
     assert (model.C, model.max_iter, model.random_state, model.n_features_in_) == (0.5, 500, 3, 8)
     assert score(model, X, 3).dtype == np.float32
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_many_rows_are_learnt_from_by_sums_over_partitions(
+    mixture: tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]],
+    weighted: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    X, y, weight = mixture
+    index = np.flatnonzero(np.random.default_rng(1).random(90) < 0.7)
+    labelled = LabelledImages(index, 2 * y[index], weight[index] if weighted else None)
+    together = train_on(X, labelled, C=0.5, max_iter=500)
+    monkeypatch.setattr(blocks, "MOST_ROWS_WHOLE", 20)
+    monkeypatch.setattr(blocks, "ROWS_PER_PARTITION", 16)
+    parts = train_on(X, labelled, C=0.5, max_iter=500, seed=3, scratch=tmp_path / "scratch.npy")
+    np.testing.assert_allclose(score(parts, X, 5), score(together, X, 5), atol=2e-3)
+    assert (parts.C, parts.max_iter, parts.random_state, parts.n_features_in_) == (0.5, 500, 3, 8)
+    assert parts.classes_.tolist() == [0, 2, 4]
+    assert train_on(X, labelled, C=0.5, max_iter=2).n_iter_ == [2]
+    alone = LabelledImages(index, 0 * y[index])
+    with pytest.raises(InputError, match="the training set has 1 class"):
+        train_on(X, alone, C=0.5, max_iter=2)
 
 
 def test_it_stops_where_it_is_told_to_and_warns_of_nothing() -> None:
