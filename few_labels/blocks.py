@@ -134,7 +134,7 @@ def map_partitions(
     function: Callable[..., Result],
     *arrays: Rows,
     out: Rows | None = None,
-    rows_at_once: int | None = None,
+    partitions: Sequence[slice] | None = None,
     title: str = "",
 ) -> Iterator[Result | None]:
     """Call a function on the rows of one partition after another, and give what it returns in their order.
@@ -152,8 +152,8 @@ def map_partitions(
         the workers of a cluster; those in a file are read by the workers.
     out : ndarray or Stored, optional
         Where what the function returns is written, by whoever computed it.
-    rows_at_once : int, optional
-        Rows of a partition, where what the function returns is wide; by default as `split` cuts the first array.
+    partitions : sequence of slice, optional
+        Where the rows are to be cut; by default as `split` cuts the first array.
     title : str
         Of a bar that shows the progress; without, none is shown.
 
@@ -162,10 +162,9 @@ def map_partitions(
     object
         What the function returned, or None where it was written to ``out``.
     """
-    shape = arrays[0].shape
-    partitions = cut(shape[0], rows_at_once) if rows_at_once else split(shape)
+    partitions = split(arrays[0].shape) if partitions is None else partitions
     results: Iterator[Result | None]
-    if not is_whole(shape) and os.environ.get("DASK_SCHEDULER_ADDRESS"):
+    if not is_whole(arrays[0].shape) and os.environ.get("DASK_SCHEDULER_ADDRESS"):
         # A run in this process alone does not pay for loading it.
         from few_labels.cluster import map_on_cluster
 
@@ -178,10 +177,14 @@ def map_partitions(
 
 
 def run_partitions(
-    function: Callable[..., NDArray], *arrays: Rows, out: Rows, rows_at_once: int | None = None, title: str = ""
+    function: Callable[..., NDArray],
+    *arrays: Rows,
+    out: Rows,
+    partitions: Sequence[slice] | None = None,
+    title: str = "",
 ) -> None:
     """Call a function on the rows of each partition, and write what it returns, as `map_partitions` does."""
-    for _ in map_partitions(function, *arrays, out=out, rows_at_once=rows_at_once, title=title):
+    for _ in map_partitions(function, *arrays, out=out, partitions=partitions, title=title):
         pass
 
 

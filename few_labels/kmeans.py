@@ -35,11 +35,15 @@ def draw_start(X: Rows, n_clusters: int, seed: int) -> NDArray[np.float32]:
     -------
     ndarray of shape (n_clusters, n_features), float32
     """
-    n_drawn = max(MOST_ROWS_SEEDED, 2 * n_clusters)
-    if len(X) > n_drawn:
-        X = X[np.sort(np.random.default_rng(seed).choice(len(X), n_drawn, replace=False))]
-    sample = X[:]
+    sample = draw_rows(X, max(MOST_ROWS_SEEDED, 2 * n_clusters), seed)
     return sample[seed_kmeans_plusplus(sample, n_clusters, seed)]
+
+
+def draw_rows(X: Rows, n_rows: int, seed: int) -> NDArray[np.float32]:
+    """Draw rows without repeating one, in their order; all of them where there are no more."""
+    if len(X) <= n_rows:
+        return X[:]
+    return X[np.sort(np.random.default_rng(seed).choice(len(X), n_rows, replace=False))]
 
 
 def seed_kmeans_plusplus(X: NDArray[np.float32], n_clusters: int, seed: int) -> NDArray[np.int64]:

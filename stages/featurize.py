@@ -10,7 +10,7 @@ import numpy as np
 from typer import Option
 
 from few_labels.artifacts import load_embedding, replacing
-from few_labels.blocks import open_rows, run_partitions
+from few_labels.blocks import cut, open_rows, run_partitions
 from few_labels.errors import InputError
 from few_labels.features import ROWS_AT_ONCE, to_features
 from few_labels.parameters import Featurize
@@ -37,8 +37,9 @@ def main(
         with replacing(destination) as temporary:
             # Written as it comes: at 2000 centroids the whole would not fit in a small machine's memory.
             out = Stored.create(temporary, (len(rows), n_features), np.float32)
+            partitions = cut(len(rows), ROWS_AT_ONCE)
             run_partitions(
-                partial(to_features, kmeans=kmeans), rows, out=out, rows_at_once=ROWS_AT_ONCE, title=destination.stem
+                partial(to_features, kmeans=kmeans), rows, out=out, partitions=partitions, title=destination.stem
             )
     if settings:
         with replacing(settings) as temporary:

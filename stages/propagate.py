@@ -24,6 +24,7 @@ from few_labels.artifacts import (
     load_index,
     load_labelled,
     save_labelled,
+    scratch_beside,
 )
 from few_labels.blocks import open_rows
 from few_labels.errors import InputError
@@ -56,9 +57,9 @@ def main(
         labelled = spread_over_clusters(partition, purchase, percentile)
     else:
         X = open_rows(load_embedding(embedding, n_images))
-        scores = score_classes(
-            X, purchase, len(class_names), **propagate.model_dump(exclude={"weighting"}), **train_logreg.model_dump()
-        )
+        settings = propagate.model_dump(exclude={"weighting"}) | train_logreg.model_dump()
+        with scratch_beside(training_set) as scratch:
+            scores = score_classes(X, purchase, len(class_names), **settings, scratch=scratch)
         labelled = keep_surest(scores, purchase, percentile)
         if propagate.weighting == "equal":
             labelled = LabelledImages(labelled.index, labelled.label)
@@ -120,6 +121,7 @@ def score_classes(
     n_steps: int,
     C: float,
     max_iter: int,
+    scratch: Path | None = None,
 ) -> NDArray[np.float32]:
     """Say how likely each image is of each class, by the graph, by the linear model, or by the mean of the two.
 
@@ -138,6 +140,8 @@ def score_classes(
         How often it does.
     C, max_iter : float, int
         Of the linear model, as in `few_labels.logistic_regression.train`.
+    scratch : Path, optional
+        As in `few_labels.graph.find_nearest`.
 
     Returns
     -------
@@ -150,7 +154,7 @@ def score_classes(
 
     scores = []
     if method != "linear":
-        scores.append(spread_over_graph(join_neighbours(X, n_neighbours), bought, n_classes, alpha, n_steps))
+        scores.append(spread_over_graph(join_neighbours(X, n_neighbours, scratch), bought, n_classes, alpha, n_steps))
     if method != "graph":
         scores.append(score(train(X[bought.index], bought.label, C=C, max_iter=max_iter), X, n_classes))
     return np.mean(scores, axis=0)

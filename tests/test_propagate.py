@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from few_labels import blocks
+from few_labels import graph as graph_module
 from few_labels.artifacts import Clustering, LabelledImages
-from few_labels.graph import join_neighbours, spread_over_graph
+from few_labels.graph import find_nearest, join_neighbours, spread_over_graph
 from few_labels.parameters import SpreadingMethod
 from stages.propagate import keep_surest, leave_out, score_classes, spread_over_clusters
 from tests.conftest import Clone
@@ -114,6 +116,35 @@ def test_the_graph_joins_each_point_with_its_nearest_ones() -> None:
     scale = np.take_along_axis(distance, nearest, axis=1)[:, -1]
     i, j = 0, nearest[0, 0]
     assert graph[i, j] == pytest.approx(np.exp(-(distance[i, j] ** 2) / (scale[i] * scale[j])), rel=1e-3)
+
+
+def test_within_lists_nearly_all_of_the_nearest_are_found(
+    blobs: tuple[np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, _ = blobs
+    exact_squared, exact = find_nearest(X, 16)
+    monkeypatch.setattr(blocks, "MOST_ROWS_WHOLE", 500)
+    monkeypatch.setattr(blocks, "ROWS_PER_PARTITION", 170)
+    for name, value in {"ROWS_PER_LIST": 25, "N_LISTS_SEARCHED": 16, "ROWS_PER_SEARCH": 150}.items():
+        monkeypatch.setattr(graph_module, name, value)
+    squared, nearest = find_nearest(X, 16, tmp_path / "lists.npy")
+    found = [np.isin(a, b).mean() for a, b in zip(exact, nearest, strict=True)]
+    assert 0.99 <= np.mean(found) < 1
+    np.testing.assert_array_equal(nearest[:, 0], np.arange(len(X)))
+    assert (squared[:, -1] >= exact_squared[:, -1] - 1e-3).all()
+    np.testing.assert_allclose(squared, np.square(X[nearest] - X[:, None]).sum(axis=2), atol=1e-3)
+    in_memory = find_nearest(X, 16)
+    np.testing.assert_array_equal(in_memory[1], nearest)
+
+
+def test_lists_that_are_empty_are_searched_past(monkeypatch: pytest.MonkeyPatch) -> None:
+    X = np.repeat(np.random.default_rng(0).random((3, 4), np.float32), [300, 2, 298], axis=0)
+    monkeypatch.setattr(blocks, "MOST_ROWS_WHOLE", 100)
+    monkeypatch.setattr(graph_module, "ROWS_PER_LIST", 10)
+    monkeypatch.setattr(graph_module, "N_LISTS_SEARCHED", 1)
+    _, nearest = find_nearest(X, 5)
+    assert nearest.min() >= 0
+    assert [len(set(row)) for row in nearest.tolist()] == [5] * 600
 
 
 def test_equal_images_are_joined_with_each_other_and_not_with_themselves() -> None:
