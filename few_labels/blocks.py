@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import joblib
 import numpy as np
@@ -120,12 +120,8 @@ def open_array(array: NDArray) -> Rows:
 
 
 def map_partitions(
-    function: Callable[..., Result],
-    *arrays: Rows,
-    out: Rows | None = None,
-    partitions: Sequence[slice] | None = None,
-    title: str = "",
-) -> Iterator[Result | None]:
+    function: Callable[..., Result], *arrays: Rows, partitions: Sequence[slice] | None = None, title: str = ""
+) -> Iterator[Result]:
     """Call a function on the rows of one partition after another, and give what it returns in their order.
 
     It runs in this process or, where rows are in a file, on the Dask cluster that the environment variable
@@ -139,8 +135,6 @@ def map_partitions(
     *arrays : ndarray or Stored
         Of as many rows each; all are cut where the first is. Workers read what is in a file by themselves, and are sent
         their rows of what is in memory beside it.
-    out : ndarray or Stored, optional
-        Where what the function returns is written, by whoever computed it.
     partitions : sequence of slice, optional
         Where the rows are to be cut; by default as `split` cuts the first array.
     title : str
@@ -149,10 +143,42 @@ def map_partitions(
     Yields
     ------
     object
-        What the function returned, or None where it was written to ``out``.
+        What the function returned.
     """
+    return _go_through(function, arrays, None, partitions, title)
+
+
+def run_partitions(
+    function: Callable[..., NDArray],
+    *arrays: Rows,
+    out: Rows,
+    partitions: Sequence[slice] | None = None,
+    title: str = "",
+) -> None:
+    """Call a function on the rows of each partition as `map_partitions` does, and have what it returns written.
+
+    Parameters
+    ----------
+    function : callable
+    *arrays : ndarray or Stored
+    out : ndarray or Stored
+        Of as many rows. Where it is in a file, who computed a partition writes it.
+    partitions : sequence of slice, optional
+    title : str
+    """
+    for _ in _go_through(function, arrays, out, partitions, title):
+        pass
+
+
+def _go_through(
+    function: Callable[..., Any],
+    arrays: Sequence[Rows],
+    out: Rows | None,
+    partitions: Sequence[slice] | None,
+    title: str,
+) -> Iterator[Any]:
     partitions = split(arrays[0]) if partitions is None else partitions
-    results: Iterator[Result | None]
+    results: Iterator[Any]
     if any(isinstance(array, Stored) for array in arrays) and os.environ.get("DASK_SCHEDULER_ADDRESS"):
         # A run in this process alone does not pay for loading it.
         from few_labels.cluster import map_on_cluster
@@ -165,19 +191,7 @@ def map_partitions(
     return iter(tqdm(results, total=len(partitions), desc=title, unit="partition", leave=False, disable=None))
 
 
-def run_partitions(
-    function: Callable[..., NDArray],
-    *arrays: Rows,
-    out: Rows,
-    partitions: Sequence[slice] | None = None,
-    title: str = "",
-) -> None:
-    """Call a function on the rows of each partition, and write what it returns, as `map_partitions` does."""
-    for _ in map_partitions(function, *arrays, out=out, partitions=partitions, title=title):
-        pass
-
-
-def _call(function: Callable[..., Result], rows: slice, arrays: Sequence[Rows], out: Rows | None) -> Result | None:
+def _call(function: Callable[..., Any], rows: slice, arrays: Sequence[Rows], out: Rows | None) -> Any:
     result = function(*(array[rows] for array in arrays))
     if out is None:
         return result

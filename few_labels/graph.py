@@ -55,7 +55,7 @@ def find_nearest(X: Rows, n_nearest: int, scratch: Path | None = None) -> tuple[
     by_list = np.argsort(own, kind="stable")
     ends = np.cumsum(np.bincount(own, minlength=n_lists))
 
-    listed = make_rows(*X.shape, scratch)
+    listed = make_rows(len(X), X.shape[1], scratch)
     run_partitions(partial(_take, X), by_list, out=listed, partitions=split(X), title="lists")
     search = partial(_search_lists, listed, centroids, ends, n_nearest)
     squared, nearest = np.empty((len(X), n_nearest), np.float32), np.empty((len(X), n_nearest), np.int64)

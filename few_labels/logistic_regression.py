@@ -154,7 +154,7 @@ def train_on(
     return _turn_back(classifier, components)
 
 
-def _shrink(components: Components) -> NDArray[np.float32]:
+def _shrink(components: Components) -> NDArray:
     """Give the directions of components as columns, the leading ones shorter."""
     return components.directions.T / np.sqrt(1 + components.variance / SHRUNK_VARIANCE).astype(np.float32)
 

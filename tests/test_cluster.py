@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -160,9 +161,8 @@ def test_a_small_file_is_held_in_memory(images: Path, monkeypatch: pytest.Monkey
 
 
 def test_partitions_cluster_as_well_as_the_whole(images: Path, tmp_path: Path) -> None:
-    settings = {"n_components": 4, "n_iter_components": 3, "n_iter_pixels": 2, "seed": 0}
-    whole = fit_kmeans(read(images)[:], 30, **settings)
-    parts = fit_kmeans(read(images), 30, **settings, scratch=tmp_path / "scratch.npy")
+    fit = partial(fit_kmeans, n_clusters=30, n_components=4, n_iter_components=3, n_iter_pixels=2, seed=0)
+    whole, parts = fit(read(images)[:]), fit(read(images), scratch=tmp_path / "scratch.npy")
     assert parts.inertia_ == pytest.approx(whole.inertia_, rel=0.02)
 
 
