@@ -352,8 +352,12 @@ def test_workers_write_to_a_file(images: Path, two_workers: str, tmp_path: Path)
     np.testing.assert_array_equal(blocks.keep_partitions(lambda rows: rows / 2, X, 64, None), X[:] / 2)
 
 
-def test_the_pipeline_writes_the_same_files_on_a_cluster(small_run: Clone, tmp_path: Path) -> None:
-    here, there = (small_run.copy_to(tmp_path / name) for name in ("here", "there"))
+@pytest.mark.parametrize("settings", ["small_run", "recipe_run"])
+def test_the_pipeline_writes_the_same_files_on_a_cluster(
+    settings: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    run: Clone = request.getfixturevalue(settings)
+    here, there = (run.copy_to(tmp_path / name) for name in ("here", "there"))
     for clone in (here, there):
         module = clone.path / "few_labels/blocks.py"
         source = module.read_text()
@@ -366,4 +370,4 @@ def test_the_pipeline_writes_the_same_files_on_a_cluster(small_run: Clone, tmp_p
         said = there.sh(f"make repro SCHEDULER={address_of(server)}")
     assert f"2 workers of the cluster at {address_of(server)}" in said
     assert there.lock() == here.lock()
-    assert here.lock() != small_run.lock()
+    assert here.lock() != run.lock()
