@@ -1,7 +1,7 @@
 """Run a function over blocks of rows, on all processors or on a cluster; what it gives comes in the order of the rows.
 
-There are two sizes. A *partition* is what one process holds at a time: the rows of a small data set all together, those
-of a large one in parts, which can be worked on by the processes of a cluster. Within it go *blocks*, which the threads
+There are two sizes. A *partition* is what one process holds at a time: a small data set is in memory as one, a large
+one is in a file, of which each process of a cluster can work on another part. Within it go *blocks*, which the threads
 of the process share. Both are cut by the shape of the data alone, whoever computes and however many there are, and
 results are taken in the order of the rows: sums over them have the same bytes on every machine and on every cluster.
 """
@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import joblib
 import numpy as np
@@ -26,7 +26,7 @@ from few_labels.stored import Rows, Stored
 
 Result = TypeVar("Result")
 
-# A data set of no more is one partition, and methods hold it whole.
+# A data set of no more is held in memory.
 MOST_ROWS_WHOLE = 2**16
 MOST_VALUES_WHOLE = 2**27
 # Of a larger one: as float32 it takes a process 64 MB or, for tables of many columns, less.
@@ -80,22 +80,11 @@ def run_blocks(function: Callable[[slice], None], n_rows: int, rows_at_once: int
         pass
 
 
-def split(shape: tuple[int, ...]) -> list[slice]:
-    """Cut rows into partitions, by their shape alone.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Of the array that is cut, the number of rows first.
-
-    Returns
-    -------
-    list of slice
-        One of all rows where these are few, also where there is none.
-    """
-    if is_whole(shape):
-        return [slice(0, shape[0])]
-    return cut(shape[0], max(1, min(ROWS_PER_PARTITION, VALUES_PER_PARTITION // math.prod(shape[1:]))))
+def split(X: Rows) -> list[slice]:
+    """Cut rows into partitions: those in memory are one, those in a file are cut by their shape alone."""
+    if not isinstance(X, Stored):
+        return [slice(0, len(X))]
+    return cut(len(X), max(1, min(ROWS_PER_PARTITION, VALUES_PER_PARTITION // math.prod(X.shape[1:]))))
 
 
 def cut(n_rows: int, rows_at_once: int) -> list[slice]:
@@ -103,13 +92,13 @@ def cut(n_rows: int, rows_at_once: int) -> list[slice]:
     return [slice(start, min(start + rows_at_once, n_rows)) for start in range(0, n_rows, rows_at_once)]
 
 
-def is_whole(shape: tuple[int, ...]) -> bool:
-    """Tell whether an array of this shape is one partition."""
+def fits(shape: tuple[int, ...]) -> bool:
+    """Tell whether an array of this shape is one to hold in memory."""
     return shape[0] <= MOST_ROWS_WHOLE and math.prod(shape) <= MOST_VALUES_WHOLE
 
 
 def open_rows(embedding: NDArray[np.uint8 | np.float32]) -> Rows:
-    """Give each embedded image one row of numbers, in memory where that is one partition.
+    """Give each embedded image one row of numbers, in memory or, of a large file, partition by partition.
 
     Parameters
     ----------
@@ -126,21 +115,17 @@ def open_rows(embedding: NDArray[np.uint8 | np.float32]) -> Rows:
 
 
 def open_array(array: NDArray) -> Rows:
-    """Give what is mapped from a file as it is where that is one partition, else as what is read by partitions."""
-    return Stored.of(array) if isinstance(array, np.memmap) and not is_whole(array.shape) else array
+    """Give what is mapped from a file as it is if it is small, else as what is read by partitions."""
+    return Stored.of(array) if isinstance(array, np.memmap) and not fits(array.shape) else array
 
 
 def map_partitions(
-    function: Callable[..., Result],
-    *arrays: Rows,
-    out: Rows | None = None,
-    partitions: Sequence[slice] | None = None,
-    title: str = "",
-) -> Iterator[Result | None]:
+    function: Callable[..., Result], *arrays: Rows, partitions: Sequence[slice] | None = None, title: str = ""
+) -> Iterator[Result]:
     """Call a function on the rows of one partition after another, and give what it returns in their order.
 
-    It runs in this process, or on the Dask cluster that the environment variable ``DASK_SCHEDULER_ADDRESS`` names, with
-    the same results. What is one partition is not worth a journey, and stays here.
+    It runs in this process or, where rows are in a file, on the Dask cluster that the environment variable
+    ``DASK_SCHEDULER_ADDRESS`` names, with the same results. What is in memory is not worth a journey, and stays here.
 
     Parameters
     ----------
@@ -148,10 +133,8 @@ def map_partitions(
         Takes an array for each of ``arrays``: their rows in a partition. On a cluster it is pickled, with what a
         ``partial`` holds.
     *arrays : ndarray or Stored
-        Of as many rows each. The first is cut by its shape, the others where it is. Of those in memory the rows go to
-        the workers of a cluster; those in a file are read by the workers.
-    out : ndarray or Stored, optional
-        Where what the function returns is written, by whoever computed it.
+        Of as many rows each; all are cut where the first is. Workers read what is in a file by themselves, and are sent
+        their rows of what is in memory beside it.
     partitions : sequence of slice, optional
         Where the rows are to be cut; by default as `split` cuts the first array.
     title : str
@@ -160,11 +143,43 @@ def map_partitions(
     Yields
     ------
     object
-        What the function returned, or None where it was written to ``out``.
+        What the function returned.
     """
-    partitions = split(arrays[0].shape) if partitions is None else partitions
-    results: Iterator[Result | None]
-    if not is_whole(arrays[0].shape) and os.environ.get("DASK_SCHEDULER_ADDRESS"):
+    return _go_through(function, arrays, None, partitions, title)
+
+
+def run_partitions(
+    function: Callable[..., NDArray],
+    *arrays: Rows,
+    out: Rows,
+    partitions: Sequence[slice] | None = None,
+    title: str = "",
+) -> None:
+    """Call a function on the rows of each partition as `map_partitions` does, and have what it returns written.
+
+    Parameters
+    ----------
+    function : callable
+    *arrays : ndarray or Stored
+    out : ndarray or Stored
+        Of as many rows. Where it is in a file, who computed a partition writes it.
+    partitions : sequence of slice, optional
+    title : str
+    """
+    for _ in _go_through(function, arrays, out, partitions, title):
+        pass
+
+
+def _go_through(
+    function: Callable[..., Any],
+    arrays: Sequence[Rows],
+    out: Rows | None,
+    partitions: Sequence[slice] | None,
+    title: str,
+) -> Iterator[Any]:
+    partitions = split(arrays[0]) if partitions is None else partitions
+    results: Iterator[Any]
+    if any(isinstance(array, Stored) for array in arrays) and os.environ.get("DASK_SCHEDULER_ADDRESS"):
         # A run in this process alone does not pay for loading it.
         from few_labels.cluster import map_on_cluster
 
@@ -176,19 +191,7 @@ def map_partitions(
     return iter(tqdm(results, total=len(partitions), desc=title, unit="partition", leave=False, disable=None))
 
 
-def run_partitions(
-    function: Callable[..., NDArray],
-    *arrays: Rows,
-    out: Rows,
-    partitions: Sequence[slice] | None = None,
-    title: str = "",
-) -> None:
-    """Call a function on the rows of each partition, and write what it returns, as `map_partitions` does."""
-    for _ in map_partitions(function, *arrays, out=out, partitions=partitions, title=title):
-        pass
-
-
-def _call(function: Callable[..., Result], rows: slice, arrays: Sequence[Rows], out: Rows | None) -> Result | None:
+def _call(function: Callable[..., Any], rows: slice, arrays: Sequence[Rows], out: Rows | None) -> Any:
     result = function(*(array[rows] for array in arrays))
     if out is None:
         return result
@@ -208,7 +211,7 @@ def _call_in_one_thread(function: Callable[..., Result], *blocks: NDArray) -> Re
 def keep_partitions(
     function: Callable[..., NDArray[np.float32]], X: Rows, n_columns: int, path: Path | None, title: str = ""
 ) -> Rows:
-    """Keep what a function gives for the rows of each partition: in memory if there is one, else in a file.
+    """Keep what a function gives for the rows of each partition: in memory where they are, or in a file.
 
     Parameters
     ----------
@@ -226,8 +229,8 @@ def keep_partitions(
     ndarray or Stored
         Of shape (len(X), n_columns), float32.
     """
-    if is_whole(X.shape):
-        return function(X[:])
+    if not isinstance(X, Stored):
+        return function(X)
     out = make_rows(len(X), n_columns, path)
     run_partitions(function, X, out=out, title=title)
     return out
@@ -245,7 +248,7 @@ def first_columns(X: Rows, n_columns: int) -> Rows:
 
 
 def join_columns(X: Rows, Y: Rows, path: Path | None = None) -> Rows:
-    """Set the columns of rows beside those of others: in memory if the first are one partition, else in a file.
+    """Set the columns of rows beside those of others: in memory if the first are there, else in a file.
 
     Parameters
     ----------
@@ -260,8 +263,8 @@ def join_columns(X: Rows, Y: Rows, path: Path | None = None) -> Rows:
     """
     if Y.shape[1] == 0:
         return X
-    if is_whole(X.shape):
-        return np.hstack([X[:], Y[:]])
+    if isinstance(X, np.ndarray):
+        return np.hstack([X, Y[:]])
     out = make_rows(len(X), X.shape[1] + Y.shape[1], path)
     run_partitions(_beside, X, Y, out=out, title="columns")
     return out

@@ -16,7 +16,7 @@ from concurrent.futures import CancelledError
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from distributed import Client, Future, KilledWorker, get_worker
 from distributed.comm.core import CommClosedError
@@ -26,8 +26,6 @@ from few_labels.errors import InputError, quote, shorten
 from few_labels.kernels import DECISIVE, name_kernels
 from few_labels.stored import Rows, Stored
 
-Result = TypeVar("Result")
-
 ADDRESS = "DASK_SCHEDULER_ADDRESS"
 SECONDS_TO_CONNECT = 10
 SECONDS_WITHOUT_WORKERS = 60
@@ -36,8 +34,8 @@ TASKS_A_THREAD = 3
 
 
 def map_on_cluster(
-    function: Callable[..., Result], partitions: Sequence[slice], arrays: Sequence[Rows], out: Rows | None
-) -> Iterator[Result | None]:
+    function: Callable[..., Any], partitions: Sequence[slice], arrays: Sequence[Rows], out: Rows | None
+) -> Iterator[Any]:
     """Call a function on the rows of each partition on the workers, and give what it returns in their order.
 
     Parameters
@@ -82,18 +80,18 @@ def map_on_cluster(
 
 def _submit(
     client: Client,
-    function: Callable[..., Result],
+    function: Callable[..., Any],
     partitions: Sequence[slice],
     arrays: Sequence[Rows],
     out: Rows | None,
-) -> Iterator[Result | None]:
+) -> Iterator[Any]:
     carried = client.submit(_carry, function, pure=False)
     written = out if isinstance(out, Stored) else None
     expected = describe_process()
     window = TASKS_A_THREAD * sum(client.nthreads().values())
     waiting: deque[tuple[slice, Future]] = deque()
 
-    def take() -> Result | None:
+    def take() -> Any:
         rows, future = waiting.popleft()
         result = _wait(client, future)
         if out is None or written:
@@ -125,14 +123,14 @@ def _wait(client: Client, future: Future) -> Any:
                 ) from None
 
 
-def _carry(function: Callable[..., Result]) -> Callable[..., Result]:
+def _carry(function: Callable[..., Any]) -> Callable[..., Any]:
     """Be a task whose result is a function: what it holds goes to a worker once, and again where a worker is lost."""
     return function
 
 
 def _run_task(
-    expected: dict[str, str], function: Callable[..., Result], rows: slice, blocks: list[Any], out: Stored | None
-) -> Result | None:
+    expected: dict[str, str], function: Callable[..., Any], rows: slice, blocks: list[Any], out: Stored | None
+) -> Any:
     _require_same(expected, describe_process(), get_worker().address)
     result = function(*(block[rows] if isinstance(block, Stored) else block for block in blocks))
     if out is None:
@@ -248,7 +246,7 @@ def _require_files(client: Client, arrays: Sequence[Stored]) -> None:
 
 def look(paths: Sequence[str]) -> list[tuple[int, int] | None]:
     """Give the size and the time of files, None for one that is not there."""
-    found = []
+    found: list[tuple[int, int] | None] = []
     for path in paths:
         try:
             status = Path(path).stat()

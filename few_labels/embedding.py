@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from few_labels.blocks import cut, run_blocks
+from few_labels.blocks import cut, map_blocks
 from few_labels.components import Components, fit_components
 from few_labels.errors import InputError
 from few_labels.images import to_pixel_vectors, to_unit_range
 from few_labels.kmeans import iterate
-from few_labels.stored import Rows
+from few_labels.stored import Rows, Stored
 
 N_SAMPLED_PATCHES = 200_000
 N_SAMPLED_IMAGES = 20_000
@@ -97,7 +97,7 @@ class Patches:
         ndarray of shape (n_images, n_components), float32
         """
         embedded = np.empty((len(images), len(self.components.directions)), np.float32)
-        for rows in tqdm(cut(len(images), IMAGES_HELD), desc="visual words", unit="block", disable=None):
+        for rows in cut(len(images), IMAGES_HELD):
             described = describe(images[rows], self.words, self.n_regions)
             embedded[rows] = self.scale * self.components.transform(described)
         return embedded
@@ -105,7 +105,7 @@ class Patches:
 
 def fit_patches(
     images: Rows, *, n_words: int, patch_size: int, n_regions: int, n_components: int, seed: int
-) -> Patches:
+) -> tuple[Patches, NDArray[np.float32] | None]:
     """Learn visual words and the principal components of what images answer to them, from samples of the images.
 
     Parameters
@@ -123,7 +123,9 @@ def fit_patches(
 
     Returns
     -------
-    Patches
+    embedder : Patches
+    embedding : ndarray of shape (n_images, n_components), float32, or None
+        Of images in memory, all of which were described to fit it; those in a file are for ``transform``.
 
     Raises
     ------
@@ -138,11 +140,17 @@ def fit_patches(
         )
     words = learn_words(images, n_words, patch_size, seed)
     sample = np.random.default_rng(seed).permutation(len(images))[:N_SAMPLED_IMAGES]
-    described = describe(images[sample], words, n_regions)
-    components = fit_components(described, min(n_components, *described.shape))
+    if isinstance(images, Stored):
+        described = None
+        samples = describe(images[sample], words, n_regions)
+    else:
+        described = describe(images, words, n_regions)
+        samples = described[sample]
+    components = fit_components(samples, min(n_components, *samples.shape))
     pixels = to_pixel_vectors(images[np.sort(sample)])
     scale = np.float32(np.sqrt(pixels.var(axis=0).sum() / components.variance.sum()))
-    return Patches(words, n_regions, components, scale)
+    embedder = Patches(words, n_regions, components, scale)
+    return embedder, None if described is None else scale * components.transform(described)
 
 
 def learn_words(images: Rows, n_words: int, patch_size: int, seed: int) -> VisualWords:
@@ -224,5 +232,8 @@ def describe(images: NDArray[np.uint8], words: VisualWords, n_regions: int) -> N
         by_region = np.add.reduceat(np.add.reduceat(activation, top, axis=1), left, axis=2)
         np.sqrt(by_region * np.float32(n_regions**2 / (n_down * n_across)), out=described[rows])
 
-    run_blocks(describe_some, len(images), IMAGES_AT_ONCE)
+    blocks = map_blocks(describe_some, len(images), IMAGES_AT_ONCE)
+    n_blocks = -(-len(images) // IMAGES_AT_ONCE)
+    for _ in tqdm(blocks, total=n_blocks, desc="visual words", unit="block", disable=None):
+        pass
     return described.reshape(len(images), -1)

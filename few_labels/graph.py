@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from few_labels.artifacts import LabelledImages
-from few_labels.blocks import is_whole, make_rows, map_partitions, run_blocks, run_partitions, split
+from few_labels.blocks import make_rows, map_partitions, run_blocks, run_partitions, split
 from few_labels.kmeans import MOST_ROWS_SEEDED, assign, draw_rows, iterate
-from few_labels.stored import Rows
+from few_labels.stored import Rows, Stored
 
 ROWS_AT_ONCE = 4096
 # A row is compared with those of so many lists: 16,000 others.
@@ -24,7 +24,7 @@ TINY = np.finfo(np.float32).tiny
 
 
 def find_nearest(X: Rows, n_nearest: int, scratch: Path | None = None) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Find the rows that are nearest to each row: of one partition by comparing all with all, of more within lists.
+    """Find the rows that are nearest to each row: in memory by comparing all with all, in a file within lists.
 
     A list is what is nearest to one of many centroids, which are those of a sample. A row is compared with the rows of
     its own list and of those whose centroids are nearest to that of its own (inverted lists, Jégou, Douze and Schmid
@@ -46,8 +46,8 @@ def find_nearest(X: Rows, n_nearest: int, scratch: Path | None = None) -> tuple[
     nearest : ndarray of shape (n_samples, n_nearest), int64
         Within lists a few of them are others than the nearest.
     """
-    if is_whole(X.shape):
-        return _compare(X[:], X[:], n_nearest)
+    if not isinstance(X, Stored):
+        return _compare(X, X, n_nearest)
     n_lists = -(-len(X) // ROWS_PER_LIST)
     sample = draw_rows(X, max(MOST_ROWS_SEEDED, SAMPLED_PER_LIST * n_lists), seed=0)
     centroids = iterate(sample, sample[np.linspace(0, len(sample) - 1, n_lists).astype(int)], N_LIST_ITERATIONS)
@@ -55,8 +55,8 @@ def find_nearest(X: Rows, n_nearest: int, scratch: Path | None = None) -> tuple[
     by_list = np.argsort(own, kind="stable")
     ends = np.cumsum(np.bincount(own, minlength=n_lists))
 
-    listed = make_rows(*X.shape, scratch)
-    run_partitions(partial(_take, X), by_list, out=listed, partitions=split(X.shape), title="lists")
+    listed = make_rows(len(X), X.shape[1], scratch)
+    run_partitions(partial(_take, X), by_list, out=listed, partitions=split(X), title="lists")
     search = partial(_search_lists, listed, centroids, ends, n_nearest)
     squared, nearest = np.empty((len(X), n_nearest), np.float32), np.empty((len(X), n_nearest), np.int64)
     filled = 0

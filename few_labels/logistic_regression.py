@@ -17,10 +17,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
 from few_labels.artifacts import LabelledImages
-from few_labels.blocks import is_whole, make_rows, map_blocks, map_partitions, run_partitions
+from few_labels.blocks import fits, make_rows, map_blocks, map_partitions, run_partitions
 from few_labels.components import Components, fit_components
 from few_labels.errors import InputError
-from few_labels.stored import Rows
+from few_labels.stored import Rows, Stored
 
 N_COMPONENTS = 300
 ROWS_AT_ONCE = 4096
@@ -87,7 +87,7 @@ def train_on(
     seed: int | None = None,
     scratch: Path | None = None,
 ) -> LogisticRegression:
-    """Fit logistic regression on the labelled ones of many rows: by `train` where they are one partition.
+    """Fit logistic regression on the labelled ones of many rows: by `train` where they fit in memory.
 
     More of them are never held together: L-BFGS asks for sums over partitions, of the loss and of its gradient.
 
@@ -112,7 +112,7 @@ def train_on(
         If there are fewer than two classes.
     """
     n_labelled, n_features = len(labelled.index), X.shape[1]
-    if is_whole((n_labelled, n_features)):
+    if not isinstance(X, Stored) or fits((n_labelled, n_features)):
         rows = X[labelled.index]
         return train(rows, labelled.label, weight=labelled.weight, C=C, max_iter=max_iter, seed=seed)
     classes, position = np.unique(labelled.label, return_inverse=True)
@@ -154,7 +154,7 @@ def train_on(
     return _turn_back(classifier, components)
 
 
-def _shrink(components: Components) -> NDArray[np.float32]:
+def _shrink(components: Components) -> NDArray:
     """Give the directions of components as columns, the leading ones shorter."""
     return components.directions.T / np.sqrt(1 + components.variance / SHRUNK_VARIANCE).astype(np.float32)
 

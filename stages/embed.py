@@ -5,6 +5,7 @@ from typing import Annotated
 
 import joblib
 import numpy as np
+from numpy.typing import NDArray
 from typer import Option
 
 from few_labels.artifacts import load_images, replacing
@@ -26,17 +27,19 @@ def main(
 ) -> None:
     train, test = (open_array(load_images(path)) for path in (train_images, test_images))
     embedder: Pixels | Patches = Pixels()
+    embedded: NDArray[np.uint8 | np.float32] | None = None
+    row: tuple[int, ...] = train.shape[1:]
     if embed.method == "patches":
-        embedder = fit_patches(train, **embed.model_dump(exclude={"method"}), seed=seed)
-        n_components = len(embedder.components.directions)
-        print(f"{len(train)} images by {embed.n_words} visual words, {n_components} components")
-    for images, embedding in ((train, train_embedding), (test, test_embedding)):
-        with replacing(embedding) as temporary:
-            if isinstance(embedder, Pixels):
-                out = Stored.create(temporary, images.shape, np.uint8)
+        embedder, embedded = fit_patches(train, **embed.model_dump(exclude={"method"}), seed=seed)
+        row = embedder.components.variance.shape
+        print(f"{len(train)} images by {embed.n_words} visual words, {row[0]} components")
+    for images, known, path in ((train, embedded, train_embedding), (test, None, test_embedding)):
+        with replacing(path) as temporary:
+            out = Stored.create(temporary, (len(images), *row), np.uint8 if embed.method == "pixels" else np.float32)
+            if known is not None:
+                out[:] = known
             else:
-                out = Stored.create(temporary, (len(images), n_components), np.float32)
-            run_partitions(embedder.transform, images, out=out, title=embedding.stem)
+                run_partitions(embedder.transform, images, out=out, title=path.stem)
     with replacing(model) as temporary:
         joblib.dump(embedder, temporary)
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -141,20 +142,28 @@ def test_rows_in_a_file_are_those_in_memory(images: Path) -> None:
 
 
 def test_partitions_are_cut_by_the_shape_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert split((500, 3)) == [slice(0, 500)]
-    assert split((0, 3)) == [slice(0, 0)]
-    parts = split((501, 3))
-    assert [(part.start, part.stop) for part in parts] == [(0, 170), (170, 340), (340, 501)]
-    monkeypatch.setattr(blocks, "MOST_VALUES_WHOLE", 1000)
+    def cut(*shape: int) -> list[tuple[int, int]]:
+        return [(part.start, part.stop) for part in split(Stored("nowhere", 0, shape, np.dtype(np.float32)))]
+
+    assert cut(501, 3) == [(0, 170), (170, 340), (340, 501)]
+    assert cut(0, 3) == []
+    assert split(np.zeros((501, 3))) == [slice(0, 501)]
     monkeypatch.setattr(blocks, "VALUES_PER_PARTITION", 400)
-    assert split((10, 100)) == [slice(0, 10)]
-    assert [(part.start, part.stop) for part in split((11, 100))] == [(0, 4), (4, 8), (8, 11)]
-    assert len(split((2, 1000))) == 2
+    assert cut(11, 100) == [(0, 4), (4, 8), (8, 11)]
+    assert cut(2, 1000) == [(0, 1), (1, 2)]
 
 
-def test_a_file_and_memory_give_the_same_bytes(images: Path, tmp_path: Path) -> None:
-    X = read(images)
-    assert cluster_images(X, tmp_path / "a.npy") == cluster_images(X[:], tmp_path / "b.npy")
+def test_a_small_file_is_held_in_memory(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "MOST_ROWS_WHOLE", N_ROWS)
+    assert isinstance(read(images), np.ndarray)
+    monkeypatch.setattr(blocks, "MOST_VALUES_WHOLE", N_ROWS * 64 - 1)
+    assert isinstance(read(images), Stored)
+
+
+def test_partitions_cluster_as_well_as_the_whole(images: Path, tmp_path: Path) -> None:
+    fit = partial(fit_kmeans, n_clusters=30, n_components=4, n_iter_components=3, n_iter_pixels=2, seed=0)
+    whole, parts = fit(read(images)[:]), fit(read(images), scratch=tmp_path / "scratch.npy")
+    assert parts.inertia_ == pytest.approx(whole.inertia_, rel=0.02)
 
 
 @pytest.mark.parametrize("n_workers", [1, 5])
@@ -343,8 +352,12 @@ def test_workers_write_to_a_file(images: Path, two_workers: str, tmp_path: Path)
     np.testing.assert_array_equal(blocks.keep_partitions(lambda rows: rows / 2, X, 64, None), X[:] / 2)
 
 
-def test_the_pipeline_writes_the_same_files_on_a_cluster(small_run: Clone, tmp_path: Path) -> None:
-    here, there = (small_run.copy_to(tmp_path / name) for name in ("here", "there"))
+@pytest.mark.parametrize("settings", ["small_run", "recipe_run"])
+def test_the_pipeline_writes_the_same_files_on_a_cluster(
+    settings: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    run: Clone = request.getfixturevalue(settings)
+    here, there = (run.copy_to(tmp_path / name) for name in ("here", "there"))
     for clone in (here, there):
         module = clone.path / "few_labels/blocks.py"
         source = module.read_text()
@@ -357,4 +370,4 @@ def test_the_pipeline_writes_the_same_files_on_a_cluster(small_run: Clone, tmp_p
         said = there.sh(f"make repro SCHEDULER={address_of(server)}")
     assert f"2 workers of the cluster at {address_of(server)}" in said
     assert there.lock() == here.lock()
-    assert here.lock() != small_run.lock()
+    assert here.lock() != run.lock()

@@ -83,8 +83,8 @@ def test_the_test_images_teach_the_embedding_nothing(recipe_run: Clone, tmp_path
 def test_images_of_any_shape_are_embedded(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "N_SAMPLED_PATCHES", 5000)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    embedder = fit_patches(images, n_words=4, patch_size=5, n_regions=2, n_components=8, seed=0)
-    embedding = embedder.transform(images)
+    embedder, embedding = fit_patches(images, n_words=4, patch_size=5, n_regions=2, n_components=8, seed=0)
+    assert embedding is not None
     assert embedding.shape == (40, 8)
     np.testing.assert_allclose(embedder.transform(images[:3]), embedding[:3], atol=1e-4)
     assert embedder.transform(images[:0]).shape == (0, 8)
@@ -178,8 +178,8 @@ def test_the_embedding_is_the_components_of_the_descriptions_of_a_sample(
 ) -> None:
     monkeypatch.setattr(module, "N_SAMPLED_PATCHES", 500)
     monkeypatch.setattr(module, "N_SAMPLED_IMAGES", n_sampled)
-    embedder = fit_patches(noise, n_words=4, patch_size=4, n_regions=2, n_components=n_components, seed=5)
-    embedding = embedder.transform(noise)
+    embedder, embedding = fit_patches(noise, n_words=4, patch_size=4, n_regions=2, n_components=n_components, seed=5)
+    assert embedding is not None
     words = learn_words(noise, n_words=4, patch_size=4, seed=5)
     np.testing.assert_allclose(embedder.words.words, words.words, atol=1e-5)
     described = describe(noise, words, 2)

@@ -12,6 +12,7 @@ from few_labels.artifacts import Clustering, LabelledImages
 from few_labels.graph import find_nearest, join_neighbours, spread_over_graph
 from few_labels.parameters import SpreadingMethod
 from few_labels.propagation import keep_surest, leave_out, score_classes, spread_over_clusters
+from few_labels.stored import Stored
 from tests.conftest import Clone
 
 
@@ -123,26 +124,28 @@ def test_within_lists_nearly_all_of_the_nearest_are_found(
 ) -> None:
     X, _ = blobs
     exact_squared, exact = find_nearest(X, 16)
-    monkeypatch.setattr(blocks, "MOST_ROWS_WHOLE", 500)
     monkeypatch.setattr(blocks, "ROWS_PER_PARTITION", 170)
     for name, value in {"ROWS_PER_LIST": 25, "N_LISTS_SEARCHED": 16, "ROWS_PER_SEARCH": 150}.items():
         monkeypatch.setattr(graph_module, name, value)
-    squared, nearest = find_nearest(X, 16, tmp_path / "lists.npy")
+    squared, nearest = find_nearest(store(tmp_path, X), 16, tmp_path / "lists.npy")
     found = [np.isin(a, b).mean() for a, b in zip(exact, nearest, strict=True)]
     assert 0.99 <= np.mean(found) < 1
     np.testing.assert_array_equal(nearest[:, 0], np.arange(len(X)))
     assert (squared[:, -1] >= exact_squared[:, -1] - 1e-3).all()
     np.testing.assert_allclose(squared, np.square(X[nearest] - X[:, None]).sum(axis=2), atol=1e-3)
-    in_memory = find_nearest(X, 16)
-    np.testing.assert_array_equal(in_memory[1], nearest)
 
 
-def test_lists_that_are_empty_are_searched_past(monkeypatch: pytest.MonkeyPatch) -> None:
+def store(folder: Path, X: np.ndarray) -> Stored:
+    """Have rows in a file."""
+    np.save(folder / "X.npy", X)
+    return Stored.of(np.load(folder / "X.npy", mmap_mode="r"))
+
+
+def test_lists_that_are_empty_are_searched_past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     X = np.repeat(np.random.default_rng(0).random((3, 4), np.float32), [300, 2, 298], axis=0)
-    monkeypatch.setattr(blocks, "MOST_ROWS_WHOLE", 100)
     monkeypatch.setattr(graph_module, "ROWS_PER_LIST", 10)
     monkeypatch.setattr(graph_module, "N_LISTS_SEARCHED", 1)
-    _, nearest = find_nearest(X, 5)
+    _, nearest = find_nearest(store(tmp_path, X), 5)
     assert nearest.min() >= 0
     assert [len(set(row)) for row in nearest.tolist()] == [5] * 600
 

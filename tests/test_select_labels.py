@@ -139,7 +139,7 @@ def test_margins_are_asked_about_in_the_order_of_the_definition(pool: Pool) -> N
     pool = replace(pool, C=20.0)
     assert pool.clustering is not None
     assert pool.embedding is not None
-    X = pool.embedding()
+    X = pool.embedding()[:]
     labels = np.where(X[:, 0] + X[:, 1] > 1, 4, np.where(X[:, 2] > 0.5, 1, 0)).astype(np.int16)
     asked = np.union1d(query(Strategy.REPRESENTATIVE, pool, NOBODY, NOTHING, 15), [38])
     known = label_rows(asked[asked != 38], labels[asked[asked != 38]], 5)

@@ -17,6 +17,7 @@ from few_labels.components import fit_components
 from few_labels.errors import InputError
 from few_labels.images import to_pixel_vectors
 from few_labels.logistic_regression import out_of_fold, score, train, train_on
+from few_labels.stored import Stored
 from tests.conftest import Clone, read_images, read_labels
 
 
@@ -69,14 +70,16 @@ def test_many_rows_are_learnt_from_by_sums_over_partitions(
     together = train_on(X, labelled, C=0.5, max_iter=500)
     monkeypatch.setattr(blocks, "MOST_ROWS_WHOLE", 20)
     monkeypatch.setattr(blocks, "ROWS_PER_PARTITION", 16)
-    parts = train_on(X, labelled, C=0.5, max_iter=500, seed=3, scratch=tmp_path / "scratch.npy")
+    np.save(tmp_path / "X.npy", X)
+    stored = Stored.of(np.load(tmp_path / "X.npy", mmap_mode="r"))
+    parts = train_on(stored, labelled, C=0.5, max_iter=500, seed=3, scratch=tmp_path / "scratch.npy")
     np.testing.assert_allclose(score(parts, X, 5), score(together, X, 5), atol=2e-3)
     assert (parts.C, parts.max_iter, parts.random_state, parts.n_features_in_) == (0.5, 500, 3, 8)
     assert parts.classes_.tolist() == [0, 2, 4]
-    assert train_on(X, labelled, C=0.5, max_iter=2).n_iter_ == [2]
+    assert train_on(stored, labelled, C=0.5, max_iter=2).n_iter_ == [2]
     alone = LabelledImages(index, 0 * y[index])
     with pytest.raises(InputError, match="the training set has 1 class"):
-        train_on(X, alone, C=0.5, max_iter=2)
+        train_on(stored, alone, C=0.5, max_iter=2)
 
 
 def test_it_stops_where_it_is_told_to_and_warns_of_nothing() -> None:
