@@ -294,7 +294,7 @@ def test_a_limit_on_memory_is_one_line(stage: str, gigabytes: float) -> None:
 def test_memory_that_ends_in_a_stage_is_one_line(tmp_path: Path) -> None:
     for name in ("train", "test"):
         # Many images are worked on in parts, but not parts of an image. These are holes, on disk.
-        np.lib.format.open_memmap(tmp_path / f"{name}.npy", "w+", np.uint8, (8, 1024, 1024, 3))
+        np.lib.format.open_memmap(tmp_path / f"{name}.npy", "w+", np.uint8, (16, 4096, 4096, 3))
     files = [
         f"--{option.replace('_', '-')}={tmp_path / file}"
         for option, file in {"embedding": "train.npy", "model": "model.joblib", "clustering": "clustering.npz"}.items()
