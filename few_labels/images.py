@@ -3,6 +3,8 @@
 An array of images is ``uint8`` of shape (n_images, height, width, channels): one channel for grey, three for RGB.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,4 +52,5 @@ def to_pixel_vectors(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     -------
     ndarray of shape (n_images, height * width * channels), float32, in 0-1
     """
-    return to_unit_range(images).reshape(len(images), -1)
+    # Of no images at all, too, the number of pixels is known.
+    return to_unit_range(images).reshape(len(images), math.prod(images.shape[1:]))

@@ -1,6 +1,7 @@
 """Turn embedded images into the rows that logistic regression learns from: as they are, or distances to centroids."""
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,7 @@ import numpy as np
 from typer import Option
 
 from few_labels.artifacts import load_embedding, replacing
-from few_labels.blocks import cut, open_rows, run_partitions
+from few_labels.blocks import cut, open_array, run_partitions
 from few_labels.errors import InputError
 from few_labels.features import ROWS_AT_ONCE, to_features
 from few_labels.parameters import Featurize
@@ -32,14 +33,14 @@ def main(
         raise InputError("distances are measured to the centroids of a model, and none was given")
     kmeans = joblib.load(model) if model and by_distances else None
     for source, destination in ((train_embedding, train_features), (test_embedding, test_features)):
-        rows = open_rows(load_embedding(source))
-        n_features = kmeans.n_clusters if kmeans else rows.shape[1]
+        embedding = open_array(load_embedding(source))
+        n_features = kmeans.n_clusters if kmeans else math.prod(embedding.shape[1:])
         with replacing(destination) as temporary:
             # Written as it comes: at 2000 centroids the whole would not fit in a small machine's memory.
-            out = Stored.create(temporary, (len(rows), n_features), np.float32)
-            partitions = cut(len(rows), ROWS_AT_ONCE)
+            out = Stored.create(temporary, (len(embedding), n_features), np.float32)
+            partitions = cut(len(embedding), ROWS_AT_ONCE)
             run_partitions(
-                partial(to_features, kmeans=kmeans), rows, out=out, partitions=partitions, title=destination.stem
+                partial(to_features, kmeans=kmeans), embedding, out=out, partitions=partitions, title=destination.stem
             )
     if settings:
         with replacing(settings) as temporary:

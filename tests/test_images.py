@@ -23,3 +23,7 @@ def test_an_image_is_one_row_of_its_pixels() -> None:
 def test_rows_stay_as_they_are() -> None:
     rows = np.array([[-1, 0.5], [300, 2]], np.float32)
     assert to_rows(rows) is rows
+
+
+def test_no_images_are_no_rows_of_as_many_pixels() -> None:
+    assert to_rows(IMAGES[:0]).shape == (0, 12)
