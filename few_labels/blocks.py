@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from few_labels.images import to_rows
-from few_labels.stored import Rows, Stored
+from few_labels.stored import Rows, Stored, deliver
 
 Result = TypeVar("Result")
 
@@ -185,18 +185,10 @@ def _go_through(
 
         results = map_on_cluster(partial(_call_in_one_thread, function), partitions, arrays, out)
     else:
-        results = (_call(function, rows, arrays, out) for rows in partitions)
+        results = (deliver(function(*(array[rows] for array in arrays)), rows, out) for rows in partitions)
     if len(partitions) == 1 or not title:
         return results
     return iter(tqdm(results, total=len(partitions), desc=title, unit="partition", leave=False, disable=None))
-
-
-def _call(function: Callable[..., Any], rows: slice, arrays: Sequence[Rows], out: Rows | None) -> Any:
-    result = function(*(array[rows] for array in arrays))
-    if out is None:
-        return result
-    out[rows] = result
-    return None
 
 
 def _call_in_one_thread(function: Callable[..., Result], *blocks: NDArray) -> Result:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from few_labels.errors import InputError, quote, shorten
 from few_labels.kernels import DECISIVE, name_kernels
-from few_labels.stored import Rows, Stored
+from few_labels.stored import Rows, Stored, deliver
 
 ADDRESS = "DASK_SCHEDULER_ADDRESS"
 SECONDS_TO_CONNECT = 10
@@ -93,11 +93,7 @@ def _submit(
 
     def take() -> Any:
         rows, future = waiting.popleft()
-        result = _wait(client, future)
-        if out is None or written:
-            return result
-        out[rows] = result
-        return None
+        return deliver(_wait(client, future), rows, None if written else out)
 
     for rows in partitions:
         blocks = [array if isinstance(array, Stored) else array[rows] for array in arrays]
@@ -132,11 +128,7 @@ def _run_task(
     expected: dict[str, str], function: Callable[..., Any], rows: slice, blocks: list[Any], out: Stored | None
 ) -> Any:
     _require_same(expected, describe_process(), get_worker().address)
-    result = function(*(block[rows] if isinstance(block, Stored) else block for block in blocks))
-    if out is None:
-        return result
-    out[rows] = result
-    return None
+    return deliver(function(*(block[rows] if isinstance(block, Stored) else block for block in blocks)), rows, out)
 
 
 def connect(*, afresh: bool = False) -> Client:

@@ -56,6 +56,18 @@ def shorten(text: object, longest: int = LONGEST_SHOWN) -> str:
     return f"{shown[: longest - 1 - n_tail]}…{shown[len(shown) - n_tail :]}"
 
 
+def require_several_classes(n_classes: int) -> None:
+    """Stop where a training set teaches nothing to tell apart.
+
+    Raises
+    ------
+    InputError
+        If it has fewer than two classes.
+    """
+    if n_classes < 2:
+        raise InputError(f"the training set has {n_classes} class, allowed are 2 or more: buy more labels")
+
+
 def look_at(path: Path) -> Kind:
     """Say what a path leads to, before it is opened: a pipe would be waited on for good, a device read without end.
 

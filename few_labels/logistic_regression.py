@@ -19,7 +19,7 @@ from sklearn.model_selection import StratifiedKFold
 from few_labels.artifacts import LabelledImages
 from few_labels.blocks import fits, make_rows, map_blocks, map_partitions, run_partitions
 from few_labels.components import Components, fit_components
-from few_labels.errors import InputError
+from few_labels.errors import require_several_classes
 from few_labels.stored import Rows, Stored
 
 N_COMPONENTS = 300
@@ -65,8 +65,7 @@ def train(
     InputError
         If there are fewer than two classes.
     """
-    if len(np.unique(y)) < 2:
-        raise InputError(f"the training set has {len(np.unique(y))} class, allowed are 2 or more: buy more labels")
+    require_several_classes(len(np.unique(y)))
     components = fit_components(X, min(N_COMPONENTS, *X.shape))
     rotation = _shrink(components)
     classifier = LogisticRegression(C=C, max_iter=max_iter, random_state=seed)
@@ -116,8 +115,7 @@ def train_on(
         rows = X[labelled.index]
         return train(rows, labelled.label, weight=labelled.weight, C=C, max_iter=max_iter, seed=seed)
     classes, position = np.unique(labelled.label, return_inverse=True)
-    if len(classes) < 2:
-        raise InputError(f"the training set has {len(classes)} class, allowed are 2 or more: buy more labels")
+    require_several_classes(len(classes))
     among = np.zeros(len(X), bool)
     among[labelled.index] = True
     components = fit_components(X, min(N_COMPONENTS, n_features), among=among)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tqdm.keras import TqdmCallback
 
 from few_labels.artifacts import replacing
-from few_labels.errors import InputError
+from few_labels.errors import InputError, require_several_classes
 from few_labels.images import to_unit_range
 from few_labels.parameters import Architecture, Schedule, TrainNN
 
@@ -136,8 +136,7 @@ def train_until_alive(
     InputError
         If there are fewer than two classes, or every attempt collapsed.
     """
-    if len(np.unique(y)) < 2:
-        raise InputError(f"the training set has {len(np.unique(y))} class, allowed are 2 or more: buy more labels")
+    require_several_classes(len(np.unique(y)))
     for restarts in range(MAX_RESTARTS + 1):
         network = train(X, y, n_classes, settings, derive_seed(seed, restarts), history, weight)
         if not has_collapsed(network, X, seed):

@@ -9,6 +9,7 @@ import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -127,3 +128,11 @@ class Stored:
 
 # An array in memory or in a file: methods take both, and give the same bytes for both.
 Rows = NDArray | Stored
+
+
+def deliver(result: Any, rows: slice, out: Rows | None) -> Any:
+    """Give what was computed for some rows or, where it is to be kept, write it there and give None."""
+    if out is None:
+        return result
+    out[rows] = result
+    return None

@@ -22,7 +22,8 @@ from few_labels.parameters import AllParameters
 from stages import run as run_command
 from study import peers, tabulate, tabulate_few_labels
 from study.plan import Run, list_runs, read_pipeline, read_plan, take_fingerprint
-from tools.clones import check_out, git, list_changes, reproduce
+from tools.clones import check_out, reproduce
+from tools.git import git, list_changes
 from tools.verify import name_processor
 
 CLONE = Path(".dvc/tmp/study")
@@ -108,7 +109,7 @@ def make(run: Run, fingerprint: str) -> dict[str, Any]:
     made = {
         "fingerprint": fingerprint,
         "settings": run.settings,
-        "revision": git("rev-parse", "HEAD").strip(),
+        "revision": git("rev-parse", "HEAD").decode().strip(),
         "processor": name_processor(),
         "date": datetime.now(UTC).date().isoformat(),
     }

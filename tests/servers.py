@@ -58,6 +58,16 @@ class Server:
 
 
 @contextmanager
+def running(server: Server) -> Iterator[Server]:
+    """Have a server answer as long as the block runs."""
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@contextmanager
 def s3_server(folder: Path) -> Iterator[Server]:
     """Serve the S3 API with an empty bucket; it lives in memory, so a killed server comes back empty.
 
@@ -66,11 +76,8 @@ def s3_server(folder: Path) -> Iterator[Server]:
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "--host", HOST, "--port", str(port)]
     server = Server(command, port, folder / "moto.log", lambda: make_bucket(port))
-    server.start()
-    try:
+    with running(server):
         yield server
-    finally:
-        server.kill()
 
 
 @contextmanager
@@ -129,11 +136,8 @@ def sftp_server(folder: Path, read_only: bool = False) -> Iterator[Server]:
     command = [sys.executable, str(Path(__file__).with_name("sftp_server.py"))]
     command += ["--host", HOST, "--port", str(port), "--keys", str(folder)]
     server = Server(command + ["--read-only"] * read_only, port, folder / "sftp.log")
-    server.start()
-    try:
+    with running(server):
         yield server
-    finally:
-        server.kill()
 
 
 @contextmanager
@@ -162,11 +166,8 @@ def openssh_server(folder: Path, read_only: bool = False) -> Iterator[Server]:
         """
     )
     server = Server([sshd, "-D", "-e", "-f", str(config)], port, folder / "sshd.log")
-    server.start()
-    try:
+    with running(server):
         yield server
-    finally:
-        server.kill()
 
 
 def make_keys(folder: Path) -> None:

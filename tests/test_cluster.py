@@ -23,7 +23,7 @@ from few_labels.errors import InputError
 from few_labels.stored import Rows, Stored
 from stages.kmeans import describe, fit_kmeans
 from tests.conftest import PROJECT, Clone
-from tests.servers import HOST, Server, free_port, relay
+from tests.servers import HOST, Server, free_port, relay, running
 
 N_ROWS = 1500
 ROWS_PER_PARTITION = 170
@@ -50,12 +50,8 @@ def images(tmp_path: Path) -> Path:
 def scheduler(folder: Path) -> Iterator[Server]:
     port = free_port()
     command = [sys.executable, "-m", "dask", "scheduler", "--host", HOST, "--port", str(port), "--no-dashboard"]
-    server = Server(command, port, folder / "scheduler.log")
-    server.start()
-    try:
+    with running(Server(command, port, folder / "scheduler.log")) as server:
         yield server
-    finally:
-        server.kill()
 
 
 @contextmanager
@@ -91,6 +87,13 @@ def using(address: str) -> Iterator[None]:
             if cluster._connect.cache_info().currsize:
                 cluster.connect().close()
             cluster._connect.cache_clear()
+
+
+@contextmanager
+def one_worker(folder: Path, code: Path = PROJECT, *, preload: bool = True) -> Iterator[None]:
+    """Have maps run on a cluster of its own with a worker that has the code of a folder."""
+    with scheduler(folder) as server, workers(address_of(server), 1, code, preload=preload), using(address_of(server)):
+        yield
 
 
 def address_of(server: Server) -> str:
@@ -276,9 +279,7 @@ def test_a_worker_with_other_code_is_named(images: Path, tmp_path: Path) -> None
     with (tmp_path / "few_labels/kmeans.py").open("a") as module:
         module.write("# changed\n")
     with (
-        scheduler(tmp_path) as server,
-        workers(address_of(server), 1, tmp_path),
-        using(address_of(server)),
+        one_worker(tmp_path, tmp_path),
         pytest.raises(InputError, match=r"the worker at tcp://\S+ has few_labels \w{12}, this process \w{12}: "),
     ):
         cluster.connect()
@@ -286,9 +287,7 @@ def test_a_worker_with_other_code_is_named(images: Path, tmp_path: Path) -> None
 
 def test_a_worker_without_the_code_is_named(tmp_path: Path) -> None:
     with (
-        scheduler(tmp_path) as server,
-        workers(address_of(server), 1, tmp_path, preload=False),
-        using(address_of(server)),
+        one_worker(tmp_path, tmp_path, preload=False),
         pytest.raises(InputError, match=r"a worker does not find the project's code \(No module named 'few_"),
     ):
         cluster.connect()
@@ -298,20 +297,13 @@ def test_a_worker_with_another_release_is_named(tmp_path: Path) -> None:
     shutil.copytree(PROJECT / "few_labels", tmp_path / "few_labels")
     (tmp_path / "scipy-1.0.dist-info").mkdir()
     (tmp_path / "scipy-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: scipy\nVersion: 1.0\n")
-    with (
-        scheduler(tmp_path) as server,
-        workers(address_of(server), 1, tmp_path),
-        using(address_of(server)),
-        pytest.raises(InputError, match=r"has scipy 1\.0, this process "),
-    ):
+    with one_worker(tmp_path, tmp_path), pytest.raises(InputError, match=r"has scipy 1\.0, this process "):
         cluster.connect()
 
 
 def test_a_worker_whose_kernels_are_not_pinned_is_named(tmp_path: Path) -> None:
     with (
-        scheduler(tmp_path) as server,
-        workers(address_of(server), 1, preload=False),
-        using(address_of(server)),
+        one_worker(tmp_path, preload=False),
         pytest.raises(InputError, match=r"has OMP_DYNAMIC not set, this process FALSE: start it anew"),
     ):
         cluster.connect()

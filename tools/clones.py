@@ -6,17 +6,9 @@ import sys
 from pathlib import Path
 from shutil import copytree, rmtree
 
+from tools.git import git
+
 OWN_IMAGES = Path("data/own")
-
-
-def git(*arguments: str) -> str:
-    """Run git and give what it prints."""
-    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout
-
-
-def list_changes(project: Path) -> list[str]:
-    """List the files in git that are not as committed."""
-    return [line[3:] for line in git("-C", str(project), "status", "--porcelain", "-uno").splitlines()]
 
 
 def check_out(clone: Path) -> None:

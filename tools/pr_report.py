@@ -18,6 +18,7 @@ from typer import Option
 
 from few_labels.errors import InputError
 from stages import run
+from tools.git import find_commit, git, read_at, visible
 from tools.pages import format_markdown
 
 # Starts every report; by it the workflow finds the comment to update.
@@ -77,11 +78,6 @@ def main(
     ]
     report.write_text(fit(f"{MARKER}\n\n# Results, compared with {shown(base)} at {start}", sections), encoding="utf-8")
     print(f"wrote {report}")
-
-
-def visible(text: str) -> str:
-    """Write what has no picture of its own, such as line ends and changes of direction, as Python would."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def shown(value: object) -> str:
@@ -340,27 +336,6 @@ def read_table(side: str, files: dict[str, bytes], model: str, what: str) -> pd.
     if what == "class_accuracy" and not (table["class"].is_unique and table["accuracy"].between(0, 1).all()):
         raise InputError(f"{where}: a class is named twice, or an accuracy is outside 0 to 1")
     return table
-
-
-def read_at(start: str, file: Path) -> bytes:
-    """Give what a file holds at a commit, nothing where the commit does not have it."""
-    return git("show", f"{start}:{file}") if git("ls-tree", start, "--", str(file)) else b""
-
-
-def find_commit(base: str) -> str:
-    """Give the hash of the commit that a person names."""
-    # What starts with a dash is a name too, and no option.
-    name = ["--end-of-options", f"{base}^{{commit}}"]
-    return git("rev-parse", "--verify", *name, failing=f"no branch or commit {base!r} here").decode().strip()
-
-
-def git(*arguments: str, failing: str = "") -> bytes:
-    """Run git and give its output."""
-    done = subprocess.run(["git", *arguments], capture_output=True, check=False)
-    if done.returncode:
-        said = " ".join(done.stderr.decode(errors="replace").split()) or "no common history, fetch all of it"
-        raise InputError(failing or visible(f"git {' '.join(arguments)}: {said}"))
-    return done.stdout
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ from few_labels.calibration import wilson_interval
 from few_labels.errors import InputError, shorten
 from few_labels.ledger import read_history
 from stages import run
-from tools.pr_report import find_commit, git, read_at
+from tools.git import find_commit, git, list_changes, read_at
+from tools.pr_report import count_confusions
 from tools.recipes import flatten
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -97,9 +98,7 @@ def read_here(path: Path) -> bytes:
 
 def describe_here() -> dict[str, str]:
     """Say what the working tree is."""
-    head = git("log", "-1", "--format=%h, %cs: %s").decode().strip()
-    changed = git("status", "--porcelain", "--untracked-files=no").decode().splitlines()
-    return {"commit": head, "changed since": ", ".join(line[3:] for line in changed) or "nothing"}
+    return describe_commit("HEAD") | {"changed since": ", ".join(list_changes(Path())) or "nothing"}
 
 
 def describe_commit(commit: str) -> dict[str, str]:
@@ -228,7 +227,8 @@ def describe_model(model: str, name: str, results: list[Result]) -> dict[str, An
     if not answers:
         return {"name": name, "graded": 0}
     by_class = [(title, grade_classes(table)) for title, table in answers]
-    counts = count(answers[0][1])
+    classes = sorted(set(answers[0][1]["actual"]) | set(answers[0][1]["predicted"]))
+    counts = count_confusions(answers[0][1], classes)
     return {
         "name": name,
         "graded": len(answers[0][1]),
@@ -237,12 +237,6 @@ def describe_model(model: str, name: str, results: list[Result]) -> dict[str, An
         "matrix": counts if len(counts) <= MOST_CLASSES_OF_A_MATRIX else None,
         "confusions": list_confusions(counts),
     }
-
-
-def count(answers: pd.DataFrame) -> pd.DataFrame:
-    """Count how often each actual class, down, got each answer, across."""
-    classes = sorted(set(answers["actual"]) | set(answers["predicted"]))
-    return pd.crosstab(answers["actual"], answers["predicted"]).reindex(index=classes, columns=classes, fill_value=0)
 
 
 def grade_classes(answers: pd.DataFrame) -> pd.DataFrame:

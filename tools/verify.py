@@ -19,7 +19,8 @@ from few_labels.artifacts import replacing
 from few_labels.errors import InputError
 from stages import run
 from tools.check import LOCK, Output, hash_file, read_outputs
-from tools.clones import check_out, list_changes, reproduce
+from tools.clones import check_out, reproduce
+from tools.git import list_changes
 
 
 def main(
