@@ -32,11 +32,13 @@ from few_labels.propagation import leave_out, require_two_classes, spread_by_sco
 from few_labels.stored import Rows
 from stages import run
 
+# A percentile: the first network learns from all that labels spread to, each by its weight.
+EVERY_IMAGE = 100
+
 
 def main(
     refine: Refine,
     propagate: Propagate,
-    percentile: float,
     train_logreg: TrainLogreg,
     train_nn: TrainNN,
     seed: int,
@@ -63,7 +65,7 @@ def main(
             )
         require_two_classes(purchase, class_names)
         X = open_rows(load_embedding(embedding, n_images))
-        labelled = leave_out(spread_by_scores(X, purchase, class_names, propagate, percentile, train_logreg), audit)
+        labelled = leave_out(spread_by_scores(X, purchase, class_names, propagate, EVERY_IMAGE, train_logreg), audit)
         settings = train_nn.model_copy(update={"max_steps": refine.max_steps})
         activations, scores = look(pictures, labelled, len(class_names), settings, seed)
         learned = reduce_activations(X, activations, refine.n_components)

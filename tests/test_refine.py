@@ -23,7 +23,7 @@ def call(data: Path, parameters: AllParameters, written: Path, **paths: Path) ->
         "bought": "bought_labels.csv",
         "audit_images": "audit_images.csv",
     }
-    wanted = ("refine", "propagate", "percentile", "train_logreg", "train_nn", "seed")
+    wanted = ("refine", "propagate", "train_logreg", "train_nn", "seed")
     arguments: dict[str, Any] = {name: getattr(parameters, name) for name in wanted}
     refine.main(
         **arguments | {name: data / file for name, file in files.items()} | paths,
