@@ -1,15 +1,19 @@
 """What logistic regression learns from: embedded images as they are, or their distances to the centroids of k-means."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 
 from few_labels.images import to_rows
+
+if TYPE_CHECKING:  # it takes longer to load than pixels take to become features
+    from sklearn.cluster import KMeans
 
 ROWS_AT_ONCE = 4096
 
 
-def to_features(embedding: NDArray[np.uint8 | np.float32], kmeans: KMeans | None) -> NDArray[np.float32]:
+def to_features(embedding: NDArray[np.uint8 | np.float32], kmeans: "KMeans | None") -> NDArray[np.float32]:
     """Represent each image by one row of numbers.
 
     Parameters

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tqdm.keras import TqdmCallback
 
 from few_labels.artifacts import replacing
+from few_labels.blocks import cut
 from few_labels.errors import InputError, require_several_classes
 from few_labels.images import to_unit_range
 from few_labels.parameters import Architecture, Schedule, TrainNN
@@ -30,7 +31,7 @@ from few_labels.parameters import Architecture, Schedule, TrainNN
 MAX_RESTARTS = 3
 MIN_STEPS_PER_EPOCH = 16
 N_LOOKED_AT = 1000
-IMAGES_AT_ONCE = 10_000
+IMAGES_AT_ONCE = 500
 # Three convolutions without padding each take two pixels.
 LEAST_SIDE_PUBLISHED = 7
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -298,7 +299,7 @@ def schedule_rate(
 def has_collapsed(network: keras.Sequential, X: NDArray[np.float32], seed: int) -> bool:
     """Tell whether a network answers the same class for all of the images, or for a thousand drawn from them."""
     drawn = np.sort(np.random.default_rng(seed).permutation(len(X))[:N_LOOKED_AT])
-    answers = network.predict(X[drawn], verbose=0).argmax(axis=1)
+    answers = answer(network, X[drawn]).argmax(axis=1)
     return len(np.unique(answers)) == 1
 
 
@@ -315,10 +316,17 @@ def score(network: keras.Sequential, images: NDArray[np.uint8]) -> NDArray[np.fl
     ndarray of shape (n_images, n_classes), float32
     """
     scores = np.empty((len(images), network.output_shape[-1]), np.float32)
-    for start in range(0, len(images), IMAGES_AT_ONCE):
-        some = images[start : start + IMAGES_AT_ONCE]
-        scores[start : start + len(some)] = network.predict(to_unit_range(some), batch_size=500, verbose=0)
+    for rows in cut(len(images), IMAGES_AT_ONCE):
+        scores[rows] = answer(network, to_unit_range(images[rows]))
     return scores
+
+
+def answer(network: keras.Model, X: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give a network's outputs for images in 0-1, all at once.
+
+    Called as it is: for so few batches, ``predict`` takes longer to compile the network than to run it.
+    """
+    return network(X, training=False).numpy()
 
 
 def activate(network: keras.Sequential, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -336,9 +344,8 @@ def activate(network: keras.Sequential, images: NDArray[np.uint8]) -> tuple[NDAr
     """
     seen = keras.Model(network.inputs, [network.layers[-1].input, network.layers[-1].output])
     activations, scores = (np.empty((len(images), layer.shape[-1]), np.float32) for layer in seen.outputs)
-    for start in range(0, len(images), IMAGES_AT_ONCE):
-        rows = slice(start, start + IMAGES_AT_ONCE)
-        activations[rows], scores[rows] = seen.predict(to_unit_range(images[rows]), batch_size=500, verbose=0)
+    for rows in cut(len(images), IMAGES_AT_ONCE):
+        activations[rows], scores[rows] = (part.numpy() for part in seen(to_unit_range(images[rows]), training=False))
     return activations, scores
 
 

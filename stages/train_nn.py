@@ -55,7 +55,7 @@ def main(
         save_array(pool_scores, score(saved, pictures))
     if calibration:
         held_out, _ = split(len(X), train_nn.validation_fraction, derive_seed(seed, restarts))
-        temperature = fit_temperature(saved.predict(X[held_out], verbose=0), labelled.label[held_out])
+        temperature = fit_temperature(score(saved, pictures[labelled.index[held_out]]), labelled.label[held_out])
         with replacing(calibration) as temporary:
             temporary.write_text(json.dumps({"temperature": temperature}) + "\n")
     with replacing(training) as temporary:

@@ -16,14 +16,14 @@ from tests.conftest import Clone, clone_project, environment
 def test_two_runs_in_two_clones_write_the_same_bytes(small_run: Clone, tmp_path: Path) -> None:
     other = clone_project(tmp_path / "elsewhere")
     copy_inputs(small_run, other)
-    assert len(other.repro()) == 9
+    assert len(other.repro()) == 10
     assert other.lock() == small_run.lock()
 
 
 def test_two_runs_of_the_recipe_write_the_same_bytes(recipe_run: Clone, tmp_path: Path) -> None:
     other = clone_project(tmp_path / "elsewhere")
     copy_inputs(recipe_run, other)
-    assert len(other.repro()) == 9
+    assert len(other.repro()) == 10
     assert other.lock() == recipe_run.lock()
 
 
