@@ -1,10 +1,11 @@
 """Compare pixels, patches and an encoder on a folder of real images in colour, of which few have a label.
 
 The images are those of Debian's package tuxpaint-stamps-default: photos that were cut out, drawings and signs, in
-folders by what they show. Each folder of at least `LEAST_IMAGES` is a class. A seed draws a third of them to grade on,
-and moves the pipeline, so the spread over seeds has both in it. Nothing is tuned: settings are the defaults but for those
-below, as many clusters as labels, and no label is spread, so that what differs is how the images are seen. Which
-classifier answers, bought labels choose. It adds to the table what is not in it yet, so it can be stopped at any time.
+folders by what they show. Each folder of at least `LEAST_IMAGES` is a class. A seed draws a third of them to grade
+on, and moves the pipeline, so the spread over seeds has both in it. Nothing is tuned: settings are the defaults but
+for those below, as many clusters as labels, and no label is spread, so that what differs is how the images are seen.
+Which classifier answers, bought labels choose. It adds to the table what is not in it yet, so it can be stopped at
+any time.
 """
 
 import hashlib
@@ -51,7 +52,8 @@ VIEWS = {
 
 
 def main() -> None:
-    table, path = [], RESULTS / "results.csv"
+    table: list[dict[Any, Any]] = []
+    path = RESULTS / "results.csv"
     if path.exists():
         table = pd.read_csv(path).to_dict("records")
     done = {(row["view"], row["labels"], row["seed"]) for row in table}
