@@ -40,8 +40,8 @@ ENCODER = "efficientnet-lite0"
 SHARED = {"download.dataset": "own", "percentile": "0", "evaluate.answer": "auto"}
 # Each sees images of a size that suits it: patches of 7 pixels show parts of things, an encoder has a size of its own.
 VIEWS = {
-    "pixels": {"download.image_size": "64"},
-    "patches": {"download.image_size": "64", "embed.method": "patches"},
+    "pixels": {"download.image_size": "32"},
+    "patches": {"download.image_size": "32", "embed.method": "patches"},
     "encoder": {
         "download.image_size": "224",
         "embed.method": "encoder",
