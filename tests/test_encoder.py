@@ -331,7 +331,7 @@ def test_a_checkpoint_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_make_encoder_brings_what_its_description_names(tmp_path: Path) -> None:
-    clone = start(tmp_path / "clone", {"select_labels.n_labels": 10, "percentile": 0})
+    clone = start(tmp_path / "clone", {"select_labels.n_labels": 10, "percentile": 0, "train_nn.max_steps": 60})
     images, names = tiles(64)
     write_folder(clone.path / "data/own", "train", images[::2], names[::2])
     write_folder(clone.path / "data/own", "test", images[1::2], names[1::2])
