@@ -3,7 +3,8 @@
 ``make encoder`` calls this, in an environment of its own: ONNX is needed to write such a file, and not to run it, and
 PyTorch is needed for neither. The network is Tan and Le's (2019, "EfficientNet: Rethinking model scaling for
 convolutional neural networks") without squeeze and excitation, with ReLU6; its weights were trained on ImageNet by
-TensorFlow, whose padding they expect.
+TensorFlow, whose padding they expect. Put together in TensorFlow from the same weights, it gave the same features of
+random images, of up to 5.6, within 1e-5; and with the classifier that is left out here it named 20 of 23 pictures right.
 """
 
 import io
