@@ -4,7 +4,8 @@
 PyTorch is needed for neither. The network is Tan and Le's (2019, "EfficientNet: Rethinking model scaling for
 convolutional neural networks") without squeeze and excitation, with ReLU6; its weights were trained on ImageNet by
 TensorFlow, whose padding they expect. Put together in TensorFlow from the same weights, it gave the same features of
-random images, of up to 5.6, within 1e-5; and with the classifier that is left out here it named 20 of 23 pictures right.
+random images, of up to 5.6, within 1e-5; and with the classifier that is left out here 20 of 23 pictures are named
+right.
 """
 
 import io
