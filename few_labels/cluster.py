@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import dask
 from distributed import Client, Future, KilledWorker, get_worker
 from distributed.comm.core import CommClosedError
 from tqdm import tqdm
@@ -158,6 +159,8 @@ def _connect(address: str) -> Client:
     for library in ("distributed", "asyncio"):
         # What they log of connections and workers that come and go is handled here, and what ends a stage is one line.
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)
+    # A function that holds an encoder is large, and travels once.
+    dask.config.set({"distributed.admin.large-graph-warning-threshold": "4GB"})
     try:
         client = Client(address, timeout=SECONDS_TO_CONNECT)
     except (OSError, ValueError) as error:

@@ -44,7 +44,18 @@ UNSET = [
 
 
 # Which release of these is used decides the results, as kernels do.
-DECISIVE = ["faiss-cpu", "joblib", "keras", "numpy", "pandas", "pillow", "scikit-learn", "scipy", "tensorflow"]
+DECISIVE = [
+    "faiss-cpu",
+    "joblib",
+    "keras",
+    "numpy",
+    "onnxruntime",
+    "pandas",
+    "pillow",
+    "scikit-learn",
+    "scipy",
+    "tensorflow",
+]
 
 
 def pin_kernels() -> None:

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from scipy import optimize, special
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
 
 from few_labels.artifacts import LabelledImages
 from few_labels.blocks import fits, make_rows, map_blocks, map_partitions, run_partitions
 from few_labels.components import Components, fit_components
 from few_labels.errors import require_several_classes
+from few_labels.folds import N_FOLDS, cut_folds
 from few_labels.stored import Rows, Stored
 
 N_COMPONENTS = 300
@@ -33,7 +33,7 @@ N_FOLD_COMPONENTS = 100
 
 def train(
     X: NDArray[np.float32],
-    y: NDArray[np.unsignedinteger],
+    y: NDArray[np.integer],
     *,
     weight: NDArray[np.float32] | None = None,
     C: float,
@@ -45,7 +45,7 @@ def train(
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features), float32
-    y : ndarray of shape (n_samples,), unsigned integer
+    y : ndarray of shape (n_samples,), integer
     weight : ndarray of shape (n_samples,), float32, or None
         How much each sample counts; None counts all alike.
     C : float
@@ -230,7 +230,7 @@ def out_of_fold(
     C: float,
     max_iter: int,
     seed: int,
-    n_folds: int = 5,
+    n_folds: int = N_FOLDS,
     weight: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Give each sample the probabilities of logistic regression that was not shown the sample's label.
@@ -258,23 +258,15 @@ def out_of_fold(
         A row is all zeros where the other folds cannot judge its label: they have no member of that class, or no second
         class.
     """
-    members = np.bincount(y, minlength=n_classes)
     scores = np.zeros((len(y), n_classes), np.float32)
-    n_folds = min(n_folds, int(members.max(initial=0)))
-    if n_folds < 2:
+    folds = list(cut_folds(y, seed=seed, n_folds=n_folds))
+    if not folds:
         return scores
 
     # No label goes into the components, so one set serves all folds and tells none of its answers.
     components = fit_components(X, min(N_FOLD_COMPONENTS, *X.shape)).transform(X)
-    with warnings.catch_warnings():
-        # A class may well have fewer members than there are folds.
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        folds = list(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(components, y))
-    for shown, held_out in folds:
-        known = np.unique(y[shown])
-        judged = held_out[np.isin(y[held_out], known)]
-        if len(known) > 1 and len(judged):
-            shown_weight = None if weight is None else weight[shown]
-            classifier = train(components[shown], y[shown], weight=shown_weight, C=C, max_iter=max_iter)
-            scores[judged] = score(classifier, components[judged], n_classes)
+    for shown, judged in folds:
+        shown_weight = None if weight is None else weight[shown]
+        classifier = train(components[shown], y[shown], weight=shown_weight, C=C, max_iter=max_iter)
+        scores[judged] = score(classifier, components[judged], n_classes)
     return scores

@@ -1,8 +1,9 @@
-"""Convolutional networks, trained on labels of which some are wrong.
+"""Networks, trained on labels of which some are wrong.
 
 ``compact`` is this project's network, and ``large`` its bigger sister, which has room for what mixed images teach.
 ``published`` is the network of the study that the project reproduces, whose one-channel bottleneck dies in about a
-third of its runs: such a collapse is detected, and the training starts again from another seed.
+third of its runs: such a collapse is detected, and the training starts again from another seed. ``dense`` is a small
+one for embedded images, of which an encoder has made all that there is to see.
 
 A label counts as much as its weight says. Mixing images shows the network other ones at each epoch, so that it finds
 an answer which holds between them too, instead of learning wrong labels by heart.
@@ -43,9 +44,9 @@ def build(architecture: Architecture, image_shape: tuple[int, ...], n_classes: i
     Parameters
     ----------
     architecture : str
-        ``compact``, ``large`` or ``published``.
+        ``compact``, ``large``, ``published`` or ``dense``.
     image_shape : tuple of int
-        Height, width and channels.
+        Height, width and channels; for ``dense`` the number of components, too.
     n_classes : int
 
     Returns
@@ -98,8 +99,20 @@ def build(architecture: Architecture, image_shape: tuple[int, ...], n_classes: i
             layers.Dense(64, activation="relu"),
             layers.Dense(n_classes, activation="sigmoid"),
         ],
+        "dense": lambda: [
+            layers.Flatten(),
+            layers.Dropout(0.3),
+            layers.Dense(128, activation="relu"),
+            layers.Dropout(0.5),
+            layers.Dense(n_classes, activation="softmax"),
+        ],
     }[architecture]
     return keras.Sequential([keras.Input(image_shape), *stack()], name=architecture)
+
+
+def show(images: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
+    """Give images as a network sees them: pixels in 0-1, or what an embedder made of them as it is."""
+    return np.asarray(images) if images.dtype == np.float32 else to_unit_range(images.astype(np.uint8, copy=False))
 
 
 def train_until_alive(
@@ -303,13 +316,13 @@ def has_collapsed(network: keras.Sequential, X: NDArray[np.float32], seed: int) 
     return len(np.unique(answers)) == 1
 
 
-def score(network: keras.Sequential, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def score(network: keras.Sequential, images: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
     """Score images, block by block.
 
     Parameters
     ----------
     network : keras.Sequential
-    images : ndarray of shape (n_images, height, width, channels), uint8
+    images : ndarray of shape (n_images, height, width, channels), uint8, or (n_images, n_components), float32
 
     Returns
     -------
@@ -317,25 +330,27 @@ def score(network: keras.Sequential, images: NDArray[np.uint8]) -> NDArray[np.fl
     """
     scores = np.empty((len(images), network.output_shape[-1]), np.float32)
     for rows in cut(len(images), IMAGES_AT_ONCE):
-        scores[rows] = answer(network, to_unit_range(images[rows]))
+        scores[rows] = answer(network, show(images[rows]))
     return scores
 
 
 def answer(network: keras.Model, X: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give a network's outputs for images in 0-1, all at once.
+    """Give a network's outputs for what it sees, all at once.
 
     Called as it is: for so few batches, ``predict`` takes longer to compile the network than to run it.
     """
     return network(X, training=False).numpy()
 
 
-def activate(network: keras.Sequential, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def activate(
+    network: keras.Sequential, images: NDArray[np.uint8 | np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Give what the last hidden layer makes of images, and their scores, block by block.
 
     Parameters
     ----------
     network : keras.Sequential
-    images : ndarray of shape (n_images, height, width, channels), uint8
+    images : ndarray of shape (n_images, height, width, channels), uint8, or (n_images, n_components), float32
 
     Returns
     -------
@@ -345,7 +360,7 @@ def activate(network: keras.Sequential, images: NDArray[np.uint8]) -> tuple[NDAr
     seen = keras.Model(network.inputs, [network.layers[-1].input, network.layers[-1].output])
     activations, scores = (np.empty((len(images), layer.shape[-1]), np.float32) for layer in seen.outputs)
     for rows in cut(len(images), IMAGES_AT_ONCE):
-        activations[rows], scores[rows] = (part.numpy() for part in seen(to_unit_range(images[rows]), training=False))
+        activations[rows], scores[rows] = (part.numpy() for part in seen(show(images[rows]), training=False))
     return activations, scores
 
 

@@ -18,7 +18,7 @@ _Float = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 _Count = Annotated[_Int, Field(ge=1, le=2**31 - 1)]
 
 
-Architecture = Literal["compact", "large", "published"]
+Architecture = Literal["compact", "large", "published", "dense"]
 Schedule = Literal["cosine", "constant"]
 SpreadingMethod = Literal["cluster", "graph", "linear", "graph-and-linear"]
 
@@ -40,7 +40,8 @@ class Download(_Group):
 class Embed(_Group):
     """Parameters of the stage ``embed``."""
 
-    method: Literal["pixels", "patches"]
+    method: Literal["pixels", "patches", "encoder"]
+    encoder: Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$")] | None
     n_words: Annotated[_Count, Field(ge=2)]
     patch_size: Annotated[_Count, Field(ge=2)]
     n_regions: Annotated[_Int, Field(ge=1, le=8)]
@@ -134,6 +135,12 @@ class TrainNN(_Group):
     mixup: Annotated[_Float, Field(ge=0, le=10)]
 
 
+class Evaluate(_Group):
+    """Parameters of the stage ``evaluate``."""
+
+    answer: Literal["nn", "logreg", "auto"]
+
+
 class AllParameters(_Group):
     """All of params.yaml."""
 
@@ -149,6 +156,7 @@ class AllParameters(_Group):
     propagate: Propagate
     train_logreg: TrainLogreg
     train_nn: TrainNN
+    evaluate: Evaluate
 
 
 def validate_parameters(values: Any, where: str) -> AllParameters:

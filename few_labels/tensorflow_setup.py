@@ -63,5 +63,7 @@ with _quiet_native_stderr(), _without("sklearn", "matplotlib"):
     tf.config.list_logical_devices()
 
 tf.config.experimental.enable_op_determinism()
+# Several networks in a process, as where each is judged out of fold, are no mistake to be warned of.
+tf.get_logger().setLevel("ERROR")
 
 __all__ = ["keras", "tf"]

@@ -1,8 +1,8 @@
-"""Grade what was trained, and give the answer for the whole pool; nothing is chosen here.
+"""Grade what was trained, and give the answer for the whole pool; nothing is chosen here by what grades.
 
-Both classifiers are graded on the test images whose labels are known. The audit images, drawn uniformly from the pool
-and kept out of training, grade the network, which is the answer: with an interval, and without a test set. Known labels
-of the pool grade the spread ones, and nothing else.
+Both classifiers are graded on the test images whose labels are known. Which of them is the answer a parameter says, or
+the bought labels, out of fold. The audit images, drawn uniformly from the pool and kept out of training, grade the
+answer: with an interval, and without a test set. Known labels of the pool grade the spread ones, and nothing else.
 """
 
 import json
@@ -33,6 +33,7 @@ from few_labels.calibration import (
     reliability,
     wilson_interval,
 )
+from few_labels.folds import grade_out_of_fold
 from few_labels.sheets import draw_sheet, shorten
 from few_labels.suspects import rank_suspects
 from stages import run
@@ -40,9 +41,12 @@ from stages import run
 N_SHOWN = 60
 MOST_COUNTS_WRITTEN = 20
 MOST_BARS = 40
+# What an answer that nobody gave is said to come from.
+SOURCES = {"nn": "network", "logreg": "logreg"}
 
 
 def main(
+    evaluate__answer: str,
     classes: Annotated[Path, Option()],
     names: Annotated[Path, Option(help="of the pool")],
     images: Annotated[Path, Option(help="of the pool")],
@@ -84,32 +88,61 @@ def main(
         "nn": apply_temperature(load_scores(nn_pool_scores, n_images, n_classes), temperature),
     }
 
+    training = json.loads(nn_training.read_text())
+    bought_scores = load_scores(logreg_bought_scores, len(purchase.index), n_classes)
+    out_of_fold = grade_out_of_fold(bought_scores, purchase.label)
+    model = choose(evaluate__answer, training.get("out_of_fold"), out_of_fold)
+
     report = {
         **grade_labels(purchase, trained_on, load_labels(train_labels, n_images)),
         "logreg": grade_predictions(actual, test["logreg"]),
-        "nn": grade_predictions(actual, test["nn"]) | json.loads(nn_training.read_text()),
-        "audit": grade_audit(audit.label, pool["nn"][audit.index].argmax(axis=1)),
+        "nn": grade_predictions(actual, test["nn"]) | training,
+        "audit": grade_audit(audit.label, pool[model][audit.index].argmax(axis=1)),
     }
+    # The network answers where nothing else is said.
+    if evaluate__answer != "nn":
+        report["answer"] = model
+        report["logreg"]["out_of_fold"] = out_of_fold
     # Without a test set the audit images show what there is to see.
     subject, truth, shown = "test images", actual, test
     if not len(graded):
         subject, truth = "audit images", audit.label
         shown = {model: pool[model][audit.index] for model in pool}
     report["calibration"] = {model: grade_confidence(truth, shown[model]) for model in shown}
-    for model, answers in shown.items():
-        write_plots(plots, model, truth, answers, class_names, subject)
+    for classifier, answers in shown.items():
+        write_plots(plots, classifier, truth, answers, class_names, subject)
     with replacing(metrics) as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n")
 
-    answer = label_pool(pool["nn"], merge(purchase, audit), trained_on)
+    answer = label_pool(pool[model], merge(purchase, audit), trained_on, SOURCES[model])
     write_pool_labels(pool_labels, answer, name, class_names)
     with replacing(least_sure) as temporary:
         draw_least_sure(answer, pictures, class_names).savefig(temporary, metadata={"Software": None})
-    bought_scores = load_scores(logreg_bought_scores, len(purchase.index), n_classes)
     contradicted = list_suspects(bought_scores, purchase)
     write_suspects(suspects, contradicted, name, class_names)
     with replacing(suspects_sheet) as temporary:
         draw_suspects(contradicted, pictures, class_names).savefig(temporary, metadata={"Software": None})
+
+
+def choose(answer: str, network: float | None, logreg: float | None) -> str:
+    """Say which classifier answers.
+
+    Parameters
+    ----------
+    answer : str
+        ``nn``, ``logreg``, or ``auto``: the one that is right about more of the bought labels, out of fold.
+    network, logreg : float or None
+        The accuracy of each on them, in 0-1.
+
+    Returns
+    -------
+    str
+        ``nn`` or ``logreg``: where both are right as often the one that is less work, and where the labels are too few
+        to judge by the default.
+    """
+    if answer != "auto":
+        return answer
+    return "nn" if network is None or logreg is None or network > logreg else "logreg"
 
 
 def count_rows(path: Path) -> int:
@@ -224,26 +257,30 @@ def merge(bought: LabelledImages, audit: LabelledImages) -> LabelledImages:
     return LabelledImages(index[order], np.concatenate([bought.label, audit.label])[order])
 
 
-def label_pool(scores: NDArray[np.float32], given: LabelledImages, training_set: LabelledImages) -> pd.DataFrame:
+def label_pool(
+    scores: NDArray[np.float32], given: LabelledImages, training_set: LabelledImages, answered_by: str = "network"
+) -> pd.DataFrame:
     """Give every image of the pool a label.
 
     Parameters
     ----------
     scores : ndarray of shape (n_images, n_classes), float32, in 0-1
-        The network's, calibrated.
+        Those of the classifier that answers.
     given : LabelledImages
         What somebody answered.
     training_set : LabelledImages
+    answered_by : str
+        The classifier's name.
 
     Returns
     -------
     DataFrame
-        A row an image: ``label``; ``confidence``, the network's for it; ``source``: ``bought`` where somebody gave it,
-        of which confidence is 1, ``spread`` where the network confirms a spread label, ``network`` where it answers
-        alone or contradicts one.
+        A row an image: ``label``; ``confidence``, the classifier's for it; ``source``: ``bought`` where somebody gave
+        it, of which confidence is 1, ``spread`` where the classifier confirms a spread label, and its own name where it
+        answers alone or contradicts one.
     """
     label = scores.argmax(axis=1)
-    source = np.full(len(scores), "network", object)
+    source = np.full(len(scores), answered_by, object)
     confirmed = training_set.index[label[training_set.index] == training_set.label]
     source[confirmed] = "spread"
     confidence = scores.max(axis=1)
@@ -304,7 +341,7 @@ def write_suspects(path: Path, contradicted: pd.DataFrame, names: list[str], cla
 
 
 def draw_least_sure(answer: pd.DataFrame, pictures: NDArray[np.uint8], class_names: list[str]) -> Figure:
-    """Show the answers in which the network trusts least."""
+    """Show the answers that are least sure."""
     least = answer[answer["source"] != "bought"].sort_values("confidence", kind="stable").head(N_SHOWN)
     captions = [
         f"{class_names[label]}\n{confidence:.0%}"

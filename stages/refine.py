@@ -26,7 +26,6 @@ from few_labels.artifacts import (
 from few_labels.blocks import map_partitions, open_rows
 from few_labels.components import fit_components
 from few_labels.errors import InputError
-from few_labels.images import to_unit_range
 from few_labels.parameters import Propagate, Refine, TrainLogreg, TrainNN
 from few_labels.propagation import leave_out, require_two_classes, spread_by_scores
 from few_labels.stored import Rows
@@ -64,10 +63,12 @@ def main(
                 "network's view of the images is for methods that compare them, such as graph-and-linear"
             )
         require_two_classes(purchase, class_names)
-        X = open_rows(load_embedding(embedding, n_images))
+        embedded = load_embedding(embedding, n_images)
+        X = open_rows(embedded)
         labelled = leave_out(spread_by_scores(X, purchase, class_names, propagate, EVERY_IMAGE, train_logreg), audit)
         settings = train_nn.model_copy(update={"max_steps": refine.max_steps})
-        activations, scores = look(pictures, labelled, len(class_names), settings, seed)
+        seen = embedded if train_nn.architecture == "dense" else pictures
+        activations, scores = look(seen, labelled, len(class_names), settings, seed)
         learned = reduce_activations(X, activations, refine.n_components)
         print(f"first network on {len(labelled.index)} images, {learned.shape[1]} components of its last hidden layer")
     save_array(learned_embedding, learned)
@@ -75,13 +76,13 @@ def main(
 
 
 def look(
-    pictures: NDArray[np.uint8], labelled: LabelledImages, n_classes: int, settings: TrainNN, seed: int
+    pictures: NDArray[np.uint8 | np.float32], labelled: LabelledImages, n_classes: int, settings: TrainNN, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Train a network, and have it look at every image.
 
     Parameters
     ----------
-    pictures : ndarray of shape (n_images, height, width, channels), uint8
+    pictures : ndarray of shape (n_images, height, width, channels), uint8, or (n_images, n_components), float32
     labelled : LabelledImages
         The training set.
     n_classes : int
@@ -95,9 +96,9 @@ def look(
     scores : ndarray of shape (n_images, n_classes), float32
     """
     # TensorFlow takes seconds to load, and a run without a first network does without.
-    from few_labels.network import activate, train_until_alive
+    from few_labels.network import activate, show, train_until_alive
 
-    X = to_unit_range(pictures[labelled.index])
+    X = show(pictures[labelled.index])
     with tempfile.TemporaryDirectory() as scratch:
         network, _ = train_until_alive(X, labelled.label, n_classes, settings, seed, Path(scratch), labelled.weight)
     return activate(network, pictures)

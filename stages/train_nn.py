@@ -1,8 +1,11 @@
-"""Train a convolutional network on the training set, and score images.
+"""Train a network on the training set, and score images.
 
 The images that choose the best epoch also say how far its probabilities can be trusted, in one temperature. They are
 bought images and images that took a label from one, as the training set has them: bought ones alone are the typical
 images of their clusters, or the hardest, and either kind would mislead.
+
+Where the answer is to come from whichever classifier bought labels prefer, the network is judged on them too, fold by
+fold, as logistic regression is.
 """
 
 import json
@@ -11,12 +14,22 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+from numpy.typing import NDArray
 from typer import Option
 
-from few_labels.artifacts import load_classes, load_images, load_labelled, replacing, save_array
+from few_labels.artifacts import (
+    LabelledImages,
+    load_classes,
+    load_embedding,
+    load_images,
+    load_labelled,
+    replacing,
+    save_array,
+)
 from few_labels.calibration import fit_temperature
-from few_labels.images import to_unit_range
-from few_labels.network import derive_seed, save_reproducibly, score, split, train_until_alive
+from few_labels.folds import cut_folds, grade_out_of_fold
+from few_labels.network import derive_seed, save_reproducibly, score, show, split, train, train_until_alive
 from few_labels.parameters import TrainNN
 from few_labels.tensorflow_setup import keras
 from stages import run
@@ -25,10 +38,14 @@ from stages import run
 def main(
     train_nn: TrainNN,
     seed: int,
-    images: Annotated[Path, Option()],
+    evaluate__answer: str,
+    images: Annotated[Path, Option(help="what the network sees, but for a dense one")],
     classes: Annotated[Path, Option()],
     training_set: Annotated[Path, Option()],
     test_images: Annotated[Path, Option()],
+    embedding: Annotated[Path, Option(help="what a dense network sees")],
+    test_embedding: Annotated[Path, Option()],
+    bought: Annotated[Path, Option(help="the labels that a network is judged on out of fold")],
     model: Annotated[Path, Option()],
     training: Annotated[Path, Option(help="JSON: how the training went")],
     test_scores: Annotated[Path, Option(help="the scores of the classes for each test image")],
@@ -36,9 +53,13 @@ def main(
     calibration: Annotated[Path | None, Option(help="JSON: the temperature of the probabilities")] = None,
     history: Annotated[Path | None, Option(help="folder for the loss and accuracy of each epoch")] = None,
 ) -> None:
-    pictures, n_classes = load_images(images), len(load_classes(classes).class_names)
+    n_classes = len(load_classes(classes).class_names)
+    if train_nn.architecture == "dense":
+        pictures, test_pictures = load_embedding(embedding), load_embedding(test_embedding)
+    else:
+        pictures, test_pictures = load_images(images), load_images(test_images)
     labelled = load_labelled(training_set, len(pictures), n_classes)
-    X = to_unit_range(pictures[labelled.index])
+    X = show(pictures[labelled.index])
     with tempfile.TemporaryDirectory() as scratch:
         network, restarts = train_until_alive(
             X, labelled.label, n_classes, train_nn, seed, Path(scratch), labelled.weight
@@ -50,7 +71,7 @@ def main(
     save_reproducibly(network, model)
     # What is graded is what a reader loads: the network as it was saved.
     saved = keras.models.load_model(model)
-    save_array(test_scores, score(saved, load_images(test_images)))
+    save_array(test_scores, score(saved, test_pictures))
     if pool_scores:
         save_array(pool_scores, score(saved, pictures))
     if calibration:
@@ -58,9 +79,38 @@ def main(
         temperature = fit_temperature(score(saved, pictures[labelled.index[held_out]]), labelled.label[held_out])
         with replacing(calibration) as temporary:
             temporary.write_text(json.dumps({"temperature": temperature}) + "\n")
+    went: dict[str, float | None] = {"restarts": restarts}
+    if evaluate__answer == "auto":
+        purchase = load_labelled(bought, len(pictures), n_classes)
+        went["out_of_fold"] = judge(show(pictures[purchase.index]), purchase, n_classes, train_nn, seed)
     with replacing(training) as temporary:
-        temporary.write_text(json.dumps({"restarts": restarts}) + "\n")
+        temporary.write_text(json.dumps(went) + "\n")
     print(f"{train_nn.architecture} network on {len(labelled.index)} images, {restarts} restarts")
+
+
+def judge(X: NDArray[np.float32], bought: LabelledImages, n_classes: int, settings: TrainNN, seed: int) -> float | None:
+    """Give the accuracy of networks on bought labels that they were not shown, each trained on the other folds.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_bought, height, width, channels) or (n_bought, n_components), float32
+        What a network sees of the bought images.
+    bought : LabelledImages
+    n_classes : int
+    settings : TrainNN
+    seed : int
+
+    Returns
+    -------
+    float or None
+        In 0-1; None where the labels are too few to judge by.
+    """
+    scores = np.zeros((len(X), n_classes), np.float32)
+    for shown, judged in cut_folds(bought.label, seed=seed):
+        with tempfile.TemporaryDirectory() as scratch:
+            network = train(X[shown], bought.label[shown], n_classes, settings, seed, Path(scratch))
+        scores[judged] = score(network, X[judged])
+    return grade_out_of_fold(scores, bought.label)
 
 
 if __name__ == "__main__":

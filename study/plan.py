@@ -152,9 +152,10 @@ def look_up(values: dict[str, Any], path: str) -> Any:
 
 
 def hash_path(path: Path) -> str | dict[str, str]:
-    """Hash a file, or each file of a folder."""
+    """Hash a file, or each file of a folder; a model in it is named by its hash in the description beside it."""
     if path.is_dir():
-        return {str(file.relative_to(path)): hash_file(file) for file in sorted(path.rglob("*")) if file.is_file()}
+        files = [file for file in sorted(path.rglob("*")) if file.is_file() and ".onnx" not in file.suffixes]
+        return {str(file.relative_to(path)): hash_file(file) for file in files}
     return hash_file(path)
 
 

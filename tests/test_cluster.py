@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -18,12 +19,15 @@ import pytest
 from distributed import Client
 
 from few_labels import blocks, cluster
-from few_labels.blocks import map_partitions, open_rows, split
+from few_labels.blocks import map_partitions, open_rows, run_partitions, split
+from few_labels.encoder import read_encoder
 from few_labels.errors import InputError
 from few_labels.stored import Rows, Stored
 from stages.kmeans import describe, fit_kmeans
 from tests.conftest import PROJECT, Clone
+from tests.onnx_models import write_model
 from tests.servers import HOST, Server, free_port, relay, running
+from tests.test_encoder import N_FEATURES, NODES, SIDE, WEIGHTS, save
 
 N_ROWS = 1500
 ROWS_PER_PARTITION = 170
@@ -142,6 +146,19 @@ def test_rows_in_a_file_are_those_in_memory(images: Path) -> None:
     np.testing.assert_array_equal(X[1490:1600], whole[1490:])
     np.testing.assert_array_equal(X[np.array([7, 1499, 7])], whole[[7, 1499, 7]])
     np.testing.assert_array_equal(X.columns(5)[3:9], whole[3:9, :5])
+
+
+def test_an_encoder_travels_to_the_workers_without_a_word(images: Path, tmp_path: Path, two_workers: str) -> None:
+    stored = Stored.of(np.load(images, mmap_mode="r"))
+    # As large as a real one, of which a client of Dask's would warn.
+    constants = {"weights": WEIGHTS, "unused": np.zeros(4_000_000, np.float32)}
+    model = write_model(NODES, {"image": (1, 3, SIDE, SIDE)}, {"row": (1, N_FEATURES)}, constants)
+    encoder = read_encoder(save(tmp_path / "encoders", model), "tiny")
+    out = Stored.create(tmp_path / "rows.npy", (N_ROWS, N_FEATURES), np.float32)
+    with using(two_workers), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run_partitions(encoder.transform, stored, out=out)
+    assert out[:].tobytes() == encoder.transform(np.load(images)).tobytes()
 
 
 def test_partitions_are_cut_by_the_shape_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,10 +79,10 @@ def test_a_command_names_exactly_its_inputs_and_outputs(name: str) -> None:
     stage = STAGES[name]
     named = set(re.findall(r"(?:data|models|metrics)/[\w./-]+", stage["cmd"]))
     read = {dep for dep in stage.get("deps", []) if not dep.startswith(CODE)}
-    # Of a data set there is one file in each of these folders; a parameter names it.
-    for folder, option in {"labels": "--ledgers", "datasets": "--descriptions"}.items():
+    # Of a data set, or an encoder, there is one file in each of these folders; a parameter names it.
+    for folder, option in {"labels": "--ledgers", "datasets": "--descriptions", "encoders": "--encoders"}.items():
         assert (folder in read) == (f"{option} {folder} " in stage["cmd"])
-    read -= {"labels", "datasets"}
+    read -= {"labels", "datasets", "encoders"}
     # Every stage reads it; what of it a stage depends on stands under params.
     read -= {"params.yaml"}
     written = outputs(stage)

@@ -28,6 +28,7 @@ RERUNS: list[tuple[str, Any, set[str]]] = [
     ("download.image_size", 14, {"download", "embed"} | FROM_KMEANS),
     ("download.channels", "rgb", {"download", "embed"} | FROM_KMEANS),
     ("embed.method", "patches", {"embed"} | FROM_KMEANS),
+    ("embed.encoder", "efficientnet-lite0", {"embed"}),
     ("embed.n_words", 20, {"embed"}),
     ("embed.patch_size", 5, {"embed"}),
     ("embed.n_regions", 2, {"embed"}),
@@ -63,6 +64,7 @@ RERUNS: list[tuple[str, Any, set[str]]] = [
     ("train_nn.patience", 1000, {"refine", "train-nn"}),
     ("train_nn.validation_fraction", 0.3, {"refine"} | TRAIN_NN),
     ("train_nn.mixup", 0.5, {"refine"} | TRAIN_NN),
+    ("evaluate.answer", "logreg", TRAIN_NN),
 ]
 # What else has to change for a value to be allowed.
 WITH = {"refine.max_steps": {"propagate.method": "linear"}}

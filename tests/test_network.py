@@ -60,9 +60,17 @@ def forward_multiplications(network: keras.Sequential) -> int:
 
 
 @pytest.mark.parametrize("architecture", get_args(Architecture))
-def test_a_network_has_seven_layers_and_the_large_one_two_more(architecture: Architecture) -> None:
-    n_layers = 9 if architecture == "large" else 7
+def test_a_network_has_seven_layers_the_large_one_two_more_the_dense_one_two_less(architecture: Architecture) -> None:
+    n_layers = {"large": 9, "dense": 5}.get(architecture, 7)
     assert len(build(architecture, FASHION, 10).layers) == n_layers
+
+
+def test_a_dense_network_takes_embedded_images_as_they_are() -> None:
+    rows = np.random.default_rng(0).normal(size=(30, 12)).astype(np.float32)
+    network = build("dense", rows.shape[1:], 3)
+    assert score(network, rows).shape == (30, 3)
+    np.testing.assert_allclose(score(network, rows), network.predict(rows, verbose=0), rtol=1e-5)
+    assert score(network, 10 * rows).tolist() != score(network, rows).tolist()
 
 
 def test_the_published_network_is_the_published_one() -> None:

@@ -28,6 +28,7 @@ from stages import run
 from tools.models import deserialize, read_locked
 
 CLASSES = "data/classes.json"
+METRICS = "metrics/metrics.json"
 NETWORK = "models/nn.keras"
 CALIBRATION = "models/nn_calibration.json"
 EMBEDDER = "models/embedder.joblib"
@@ -47,7 +48,7 @@ class Model(StrEnum):
 
 
 # What each classifier is made of, in the order in which its function below takes it.
-PARTS = {Model.NN: [NETWORK, CALIBRATION], Model.LOGREG: [EMBEDDER, FEATURES, KMEANS, LOGREG]}
+PARTS = {Model.NN: [NETWORK, CALIBRATION, EMBEDDER], Model.LOGREG: [EMBEDDER, FEATURES, KMEANS, LOGREG]}
 
 
 def main(
@@ -55,7 +56,7 @@ def main(
     out: Annotated[Path, Option(help="CSV: the answers; a picture and what is rejected go beside it")] = Path(
         "predictions.csv"
     ),
-    model: Annotated[Model, Option()] = Model.NN,
+    model: Annotated[Model | None, Option(help="without, the one that labelled the pool")] = None,
     project: Annotated[Path, Option(help="the folder of dvc.lock")] = Path(),
 ) -> None:
     images, out = images.expanduser(), out.expanduser()
@@ -69,6 +70,9 @@ def main(
                 f"{shorten(output)} would be among the images of {shorten(images)}: choose a place for it with --out"
             )
 
+    if model is None:
+        (graded,) = read_locked([METRICS], project)
+        model = Model(json.loads(graded).get("answer", Model.NN))
     # All are checked before one is executed, and before any photo is read.
     described, *parts = read_locked([CLASSES, *PARTS[model]], project)
     classes = Classes(**json.loads(described))
@@ -159,7 +163,7 @@ def find_rows(photos: Photos) -> tuple[dict[str, int], pd.DataFrame]:
 
 
 def score_by_network(
-    images: NDArray[np.uint8], n_classes: int, network: bytes, calibration: bytes
+    images: NDArray[np.uint8], n_classes: int, network: bytes, calibration: bytes, embedder: bytes
 ) -> NDArray[np.float32]:
     """Score images by the network, block by block.
 
@@ -167,7 +171,7 @@ def score_by_network(
     ----------
     images : ndarray of shape (n_images, height, width, channels), uint8
     n_classes : int
-    network, calibration : bytes
+    network, calibration, embedder : bytes
         Of the files.
 
     Returns
@@ -178,7 +182,9 @@ def score_by_network(
     # TensorFlow takes seconds to load, and the other classifier does without.
     from few_labels.network import score
 
-    scores = score(deserialize(NETWORK, network), images)
+    classifier = deserialize(NETWORK, network)
+    seen = deserialize(EMBEDDER, embedder).transform(images) if classifier.name == "dense" else images
+    scores = score(classifier, seen)
     return apply_temperature(scores, json.loads(calibration)["temperature"])
 
 
