@@ -185,6 +185,7 @@ def clone_project(path: Path) -> Clone:
 # Most of their tests start stages, make, a browser or an installer, which adds up.
 SLOW_MODULES = {
     "test_cluster",
+    "test_encoder",
     "test_imports",
     "test_kernels",
     "test_own_images",

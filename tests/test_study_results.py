@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from study import tabulate
+from study import photos, tabulate
 from study.plan import list_runs, read_plan, read_results
 from tests.conftest import PROJECT
 from tools.pages import insert
@@ -50,6 +50,14 @@ def test_a_table_is_that_of_the_results(path: Path, table: pd.DataFrame) -> None
 def test_a_page_shows_the_results(page: str, name: str, text: str) -> None:
     shown = (PROJECT / page).read_text()
     assert shown == insert(shown, name, text)
+
+
+def test_the_photos_are_whole_and_their_page_is_that_of_the_results() -> None:
+    table = pd.read_csv(STUDY / "photos/results.csv")
+    runs = set(table[["view", "labels", "seed"]].itertuples(index=False, name=None))
+    assert runs == {(view, n, seed) for view in photos.VIEWS for n in photos.BUDGETS for seed in photos.SEEDS}
+    page = (STUDY / "photos/README.md").read_text()
+    assert page == insert(page, "results", photos.format_results(table))
 
 
 def test_every_row_is_there_at_every_seed() -> None:
