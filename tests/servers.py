@@ -247,6 +247,7 @@ class Relay:
         for connection in connections:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)  # a plain close would leave the other thread waiting
+            connection.close()  # and without one a client that is still sending would not be told, and wait
 
 
 def free_port() -> int:
