@@ -72,6 +72,8 @@ def match_prior(scores: NDArray[np.float32], prior: NDArray[np.float64]) -> NDAr
     """
     total = scores.sum(axis=1, keepdims=True, dtype=np.float64)
     reached = total[:, 0] > 0
+    if not reached.any():
+        return np.zeros_like(scores)
     share = scores[reached] / total[reached]
     factor = share.any(axis=0).astype(float)
 

@@ -357,7 +357,7 @@ def activate(
     activations : ndarray of shape (n_images, n_units), float32
     scores : ndarray of shape (n_images, n_classes), float32
     """
-    seen = keras.Model(network.inputs, [network.layers[-1].input, network.layers[-1].output])
+    seen = keras.Model(network.inputs[0], [network.layers[-1].input, network.layers[-1].output])
     activations, scores = (np.empty((len(images), layer.shape[-1]), np.float32) for layer in seen.outputs)
     for rows in cut(len(images), IMAGES_AT_ONCE):
         activations[rows], scores[rows] = (part.numpy() for part in seen(show(images[rows]), training=False))

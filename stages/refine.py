@@ -118,11 +118,14 @@ def reduce_activations(X: Rows, activations: NDArray[np.float32], n_components: 
     Returns
     -------
     ndarray of shape (n_images, n_components), float32
-        Of the same total variance as ``X``.
+        Of the same total variance as ``X``, or zeros where the activations are the same for all images.
     """
     components = fit_components(activations, min(n_components, *activations.shape))
-    scale = np.sqrt(sum_variances(X) / max(components.variance.sum(), np.finfo(np.float32).tiny))
-    return np.float32(scale) * components.transform(activations)
+    reduced, spread = components.transform(activations), float(components.variance.sum())
+    # A dead layer tells nothing, and what is left of it by rounding is not to be blown up.
+    if spread < np.finfo(np.float32).eps:
+        return np.zeros_like(reduced)
+    return np.float32(np.sqrt(sum_variances(X) / spread)) * reduced
 
 
 def sum_variances(X: Rows) -> float:

@@ -62,6 +62,11 @@ def test_components_are_as_wide_as_the_embedding_whatever_their_units() -> None:
     assert reduce_activations(X, activations, 64).shape == (500, 4)
 
 
+def test_a_layer_that_says_the_same_of_all_images_adds_nothing() -> None:
+    X = np.random.default_rng(0).random((50, 3), dtype=np.float32)
+    assert (reduce_activations(X, np.ones((50, 7), np.float32), 5) == 0).all()
+
+
 def test_it_learns_from_no_audit_image(recipe_run: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = recipe_run.path / "data"
     bought = pd.read_csv(data / "bought_labels.csv")["index"].to_numpy()
