@@ -17,11 +17,12 @@ from typing import Annotated
 import pandas as pd
 import typer
 
+from benchmarks.code import hash_code
 from benchmarks.common import PROJECT, Measurement, System
 from few_labels.artifacts import replacing
 
 TABLE = PROJECT / "metrics" / "bench.csv"
-COLUMNS = ["case", "system", "seconds", "peak_mb", "quality"]
+COLUMNS = ["case", "system", "seconds", "peak_mb", "quality", "code"]
 LONG_SECONDS = 300
 CAPPED = "- (stopped)"
 WORKER = [sys.executable, "-m", "benchmarks.worker"]
@@ -68,8 +69,10 @@ def measure_module(module: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns ``case,system,seconds,peak_mb,quality``: of each system the run with the median time.
+        Columns ``case,system,seconds,peak_mb,quality,code``: of each system the run with the median time, and the hash
+        of what was timed.
     """
+    code = hash_code(module)
     systems = list_systems(module)
     runs: list[list[Measurement]] = [[] for _ in systems]
     for repetition in range(max(system.n_runs for system in systems)):
@@ -78,7 +81,7 @@ def measure_module(module: str) -> pd.DataFrame:
                 done.append(system.measure())
                 print(f"{system.case}, {system.name}: {done[-1].seconds:.2f} s, {done[-1].quality}", flush=True)
     rows = [
-        (system.case, system.name, f"{run.seconds:.2f}", f"{run.peak_mb:.0f}", run.quality)
+        (system.case, system.name, f"{run.seconds:.2f}", f"{run.peak_mb:.0f}", run.quality, code)
         for system, done in zip(systems, runs, strict=True)
         for run in [sorted(done, key=lambda run: run.seconds)[(len(done) - 1) // 2]]
     ]

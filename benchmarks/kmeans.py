@@ -29,9 +29,10 @@ def mini_batch(X: NDArray[np.float32], k: int, seed: int) -> NDArray[np.float32]
     return MiniBatchKMeans(k, n_init=1, random_state=seed).fit(X).cluster_centers_
 
 
-def with_faiss(X: NDArray[np.float32], k: int, seed: int, *, kind: str) -> NDArray[np.float32]:
+def with_faiss(X: NDArray[np.float32], k: int, seed: int, *, kind: str, **settings: int) -> NDArray[np.float32]:
     """Cluster by one of faiss's classes, on every image as the others do."""
-    kmeans = getattr(faiss, kind)(X.shape[1], k, seed=seed, max_points_per_centroid=len(X), min_points_per_centroid=1)
+    settings |= {"seed": seed, "max_points_per_centroid": len(X), "min_points_per_centroid": 1}
+    kmeans = getattr(faiss, kind)(X.shape[1], k, **settings)
     kmeans.train(X)
     return kmeans.centroids
 
@@ -54,6 +55,10 @@ PEERS: dict[str, Fit] = {
     "scikit-learn KMeans": scikit_learn,
     "scikit-learn MiniBatchKMeans": mini_batch,
     "faiss Kmeans": partial(with_faiss, kind="Kmeans"),
+    # Its default start is drawn at random.
+    "faiss Kmeans, k-means++": partial(
+        with_faiss, kind="Kmeans", init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
+    ),
     "faiss SuperKmeans": partial(with_faiss, kind="SuperKmeans"),
 }
 SYSTEMS = [System(f"kmeans-{k}", name, partial(measure, fit, k)) for k in (500, 2000) for name, fit in PEERS.items()]

@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
+from benchmarks.code import name_stale
 from benchmarks.common import PROJECT
 from few_labels.artifacts import replacing
 from tools.pages import format_markdown, write_table
@@ -17,7 +18,7 @@ def report(table: pd.DataFrame) -> None:
     Parameters
     ----------
     table : DataFrame
-        Columns ``case,system,seconds,peak_mb,quality``.
+        Columns ``case,system,seconds,peak_mb,quality,code``.
     """
     scaling = table["case"].str.startswith("scaling-")
     for name, rows, draw_rows in (
@@ -36,11 +37,12 @@ def format_ratios(table: pd.DataFrame) -> str:
     Parameters
     ----------
     table : DataFrame
-        Columns ``case,system,seconds,peak_mb,quality``; cases of one system only, and imports, are left out.
+        Columns ``case,system,seconds,peak_mb,quality,code``; imports are left out.
 
     Returns
     -------
     str
+        After the table stands which of its cases were timed on older code.
     """
     lines = []
     for case, rows in table[table["case"] != "imports"].groupby("case", sort=False):
@@ -51,7 +53,10 @@ def format_ratios(table: pd.DataFrame) -> str:
             lines.append(
                 [str(case), row["system"], f"{row['seconds']:.1f}", ratio, f"{row['peak_mb']:,.0f}", row["quality"]]
             )
-    return format_markdown(["case", "system", " seconds", " times the first", " peak MB", "quality"], lines)
+    shown = format_markdown(["case", "system", " seconds", " times the first", " peak MB", "quality"], lines)
+    hashes = dict(zip(table["case"], table["code"], strict=True))
+    stale = [case for case in name_stale(hashes) if case != "imports"]
+    return f"{shown}\n\nTimed on older code: {', '.join(stale)}." if stale else shown
 
 
 def draw_comparisons(table: pd.DataFrame) -> Figure:
