@@ -77,4 +77,6 @@ def name_stale(hashes: dict[str, str]) -> list[str]:
     -------
     list of str
     """
-    return [case for case, known in hashes.items() if known != hash_code(name_module(case))]
+    modules = {case: name_module(case) for case in hashes}
+    current = {module: hash_code(module) for module in set(modules.values())}
+    return [case for case, known in hashes.items() if known != current[modules[case]]]

@@ -67,7 +67,7 @@ def map_blocks(function: Callable[[slice], Result], n_rows: int, rows_at_once: i
         yield waiting.popleft().result()
 
 
-def run_blocks(function: Callable[[slice], None], n_rows: int, rows_at_once: int) -> None:
+def run_blocks(function: Callable[[slice], None], n_rows: int, rows_at_once: int, *, title: str | None = None) -> None:
     """Call a function on each block of rows for what it writes.
 
     Parameters
@@ -75,8 +75,13 @@ def run_blocks(function: Callable[[slice], None], n_rows: int, rows_at_once: int
     function : callable
         Takes a slice of rows, and writes to those rows alone.
     n_rows, rows_at_once : int
+    title : str, optional
+        Of a progress bar.
     """
-    for _ in map_blocks(function, n_rows, rows_at_once):
+    done: Iterator[None] = map_blocks(function, n_rows, rows_at_once)
+    if title:
+        done = iter(tqdm(done, total=len(cut(n_rows, rows_at_once)), desc=title, unit="block", disable=None))
+    for _ in done:
         pass
 
 

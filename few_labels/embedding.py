@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from few_labels.blocks import cut, map_blocks
+from few_labels.blocks import cut, run_blocks
 from few_labels.components import Components, fit_components
 from few_labels.errors import InputError
 from few_labels.images import to_pixel_vectors, to_unit_range
@@ -232,8 +231,5 @@ def describe(images: NDArray[np.uint8], words: VisualWords, n_regions: int) -> N
         by_region = np.add.reduceat(np.add.reduceat(activation, top, axis=1), left, axis=2)
         np.sqrt(by_region * np.float32(n_regions**2 / (n_down * n_across)), out=described[rows])
 
-    blocks = map_blocks(describe_some, len(images), IMAGES_AT_ONCE)
-    n_blocks = -(-len(images) // IMAGES_AT_ONCE)
-    for _ in tqdm(blocks, total=n_blocks, desc="visual words", unit="block", disable=None):
-        pass
+    run_blocks(describe_some, len(images), IMAGES_AT_ONCE, title="visual words")
     return described.reshape(len(images), -1)

@@ -17,9 +17,8 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from tqdm import tqdm
 
-from few_labels.blocks import map_blocks
+from few_labels.blocks import run_blocks
 from few_labels.errors import InputError, Kind, look_at, quote, shorten
 from few_labels.images import to_unit_range
 from few_labels.stored import Rows, Stored
@@ -113,10 +112,7 @@ class Encoder:
             for row in range(rows.start, rows.stop):
                 encoded[row] = self.encode(images[row])
 
-        blocks = map_blocks(encode_some, len(images), IMAGES_AT_ONCE)
-        n_blocks = -(-len(images) // IMAGES_AT_ONCE)
-        for _ in tqdm(blocks, total=n_blocks, desc="encoder", unit="block", disable=None):
-            pass
+        run_blocks(encode_some, len(images), IMAGES_AT_ONCE, title="encoder")
         encoded *= np.float32(self.scale)
         return encoded
 

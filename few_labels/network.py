@@ -32,6 +32,7 @@ from few_labels.parameters import Architecture, Schedule, TrainNN
 MAX_RESTARTS = 3
 MIN_STEPS_PER_EPOCH = 16
 N_LOOKED_AT = 1000
+# Part of a result: in batches of another size the last digits of a score are others.
 IMAGES_AT_ONCE = 500
 # Three convolutions without padding each take two pixels.
 LEAST_SIDE_PUBLISHED = 7
