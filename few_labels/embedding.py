@@ -212,24 +212,30 @@ def describe(images: NDArray[np.uint8], words: VisualWords, n_regions: int) -> N
     ndarray of shape (n_images, n_regions ** 2 * n_words), float32
         The square root of the mean activation of a word over the patches of a region.
     """
-    patch_size, n_words = words.patch_size, len(words.words)
+    patch_size, (n_words, n_values) = words.patch_size, words.words.shape
     n_down, n_across = (side - patch_size + 1 for side in images.shape[1:3])
     top, left = (np.linspace(0, n, n_regions + 1).round().astype(int)[:-1] for n in (n_down, n_across))
-    described = np.empty((len(images), n_regions, n_regions, n_words), np.float32)
-    squared_norm = np.square(words.words).sum(axis=1)
+    region = np.add.outer(
+        n_regions * (np.searchsorted(top, np.arange(n_down), side="right") - 1),
+        np.searchsorted(left, np.arange(n_across), side="right") - 1,
+    )
+    share = (region.ravel() == np.arange(n_regions**2)[:, None]) * np.float32(n_regions**2 / region.size)
+    # One product gives squared distances whole, |patch|^2 - 2 patch word + |word|^2: memory is what this waits for.
+    factors = np.vstack([-2 * words.words.T, np.ones(n_words, np.float32), np.square(words.words).sum(axis=1)])
+    described = np.empty((len(images), n_regions**2, n_words), np.float32)
 
     def describe_some(rows: slice) -> None:
         some = images[rows]
         windows = np.lib.stride_tricks.sliding_window_view(some, (patch_size, patch_size), axis=(1, 2))
-        whitened = (normalise(windows) - words.mean).reshape(-1, words.mean.size) @ words.whitening
-        distance = whitened @ (-2 * words.words.T)
-        distance += squared_norm
-        distance += np.square(whitened).sum(axis=1)[:, None]
-        np.sqrt(np.maximum(distance, 0, out=distance), out=distance)
+        patches = np.ones((windows.size // n_values, n_values + 2), np.float32)
+        patches[:, :-2] = (normalise(windows) - words.mean).reshape(-1, n_values) @ words.whitening
+        patches[:, -2] = np.square(patches[:, :-2]).sum(axis=1)
+        distance = patches @ factors
+        # Below 0 by rounding alone.
+        np.sqrt(np.abs(distance, out=distance), out=distance)
         activation = np.subtract(distance.mean(axis=1, keepdims=True), distance, out=distance)
-        activation = np.maximum(activation, 0, out=activation).reshape(len(some), n_down, n_across, n_words)
-        by_region = np.add.reduceat(np.add.reduceat(activation, top, axis=1), left, axis=2)
-        np.sqrt(by_region * np.float32(n_regions**2 / (n_down * n_across)), out=described[rows])
+        np.maximum(activation, 0, out=activation)
+        np.sqrt(share @ activation.reshape(len(some), -1, n_words), out=described[rows])
 
     run_blocks(describe_some, len(images), IMAGES_AT_ONCE, title="visual words")
     return described.reshape(len(images), -1)

@@ -2,8 +2,8 @@
 
 It learned which differences matter, which no embedding without labels can know: in its last hidden layer images of a
 class lie closer together. There the bought labels are spread again, as in Iscen et al. (2019, "Label propagation for
-deep semi-supervised learning"), and another network learns from what comes of it. With ``max_steps`` 0, or where no
-image is left to spread a label to, there is no first network, and what is written has no columns.
+deep semi-supervised learning"), and the network goes on from there with what comes of it. With ``max_steps`` 0, or
+where no image is left to spread a label to, there is no first network: its file is empty, the arrays have no columns.
 """
 
 import tempfile
@@ -21,6 +21,7 @@ from few_labels.artifacts import (
     load_images,
     load_index,
     load_labelled,
+    replacing,
     save_array,
 )
 from few_labels.blocks import map_partitions, open_rows
@@ -48,6 +49,7 @@ def main(
     audit_images: Annotated[Path, Option(help="what nothing may be trained on")],
     learned_embedding: Annotated[Path, Option()],
     first_scores: Annotated[Path, Option(help="the network's scores of the classes for each image")],
+    first_network: Annotated[Path, Option()],
 ) -> None:
     pictures, class_names = load_images(images), load_classes(classes).class_names
     n_images = len(pictures)
@@ -55,6 +57,8 @@ def main(
     audit = load_index(audit_images, n_images)
     learned = scores = np.empty((n_images, 0), np.float32)
     if refine.max_steps == 0 or len(purchase.index) + len(audit) == n_images:
+        with replacing(first_network) as temporary:
+            temporary.touch()
         print("no first network")
     else:
         if propagate.method == "cluster":
@@ -62,13 +66,18 @@ def main(
                 f"refine.max_steps is {refine.max_steps}, allowed is 0 where propagate.method is cluster: a first "
                 "network's view of the images is for methods that compare them, such as graph-and-linear"
             )
+        if refine.max_steps >= train_nn.max_steps:
+            raise InputError(
+                f"refine.max_steps is {refine.max_steps}, allowed is less than train_nn.max_steps, "
+                f"{train_nn.max_steps}, of which it is a part"
+            )
         require_two_classes(purchase, class_names)
         embedded = load_embedding(embedding, n_images)
         X = open_rows(embedded)
         labelled = leave_out(spread_by_scores(X, purchase, class_names, propagate, EVERY_IMAGE, train_logreg), audit)
         settings = train_nn.model_copy(update={"max_steps": refine.max_steps})
         seen = embedded if train_nn.architecture == "dense" else pictures
-        activations, scores = look(seen, labelled, len(class_names), settings, seed)
+        activations, scores = look(seen, labelled, len(class_names), settings, seed, first_network)
         learned = reduce_activations(X, activations, refine.n_components)
         print(f"first network on {len(labelled.index)} images, {learned.shape[1]} components of its last hidden layer")
     save_array(learned_embedding, learned)
@@ -76,9 +85,14 @@ def main(
 
 
 def look(
-    pictures: NDArray[np.uint8 | np.float32], labelled: LabelledImages, n_classes: int, settings: TrainNN, seed: int
+    pictures: NDArray[np.uint8 | np.float32],
+    labelled: LabelledImages,
+    n_classes: int,
+    settings: TrainNN,
+    seed: int,
+    path: Path,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Train a network, and have it look at every image.
+    """Train a network, save it, and have it look at every image.
 
     Parameters
     ----------
@@ -88,6 +102,8 @@ def look(
     n_classes : int
     settings : TrainNN
     seed : int
+    path : Path
+        Where the network is saved.
 
     Returns
     -------
@@ -96,11 +112,13 @@ def look(
     scores : ndarray of shape (n_images, n_classes), float32
     """
     # TensorFlow takes seconds to load, and a run without a first network does without.
-    from few_labels.network import activate, show, train_until_alive
+    from few_labels.network import activate, save_reproducibly, show, train_until_alive
 
     X = show(pictures[labelled.index])
     with tempfile.TemporaryDirectory() as scratch:
-        network, _ = train_until_alive(X, labelled.label, n_classes, settings, seed, Path(scratch), labelled.weight)
+        how = n_classes, settings, seed, Path(scratch), labelled.weight
+        network, _ = train_until_alive(X, labelled.label, *how, index=labelled.index)
+    save_reproducibly(network, path)
     return activate(network, pictures)
 
 

@@ -4,6 +4,8 @@ The images that choose the best epoch also say how far its probabilities can be 
 bought images and images that took a label from one, as the training set has them: bought ones alone are the typical
 images of their clusters, or the hardest, and either kind would mislead.
 
+Where there is a first network, this one goes on from it, for the steps that are left.
+
 Where the answer is to come from whichever classifier bought labels prefer, the network is judged on them too, fold by
 fold, as logistic regression is.
 """
@@ -37,6 +39,7 @@ from stages import run
 
 def main(
     train_nn: TrainNN,
+    refine__max_steps: int,
     seed: int,
     evaluate__answer: str,
     images: Annotated[Path, Option(help="what the network sees, but for a dense one")],
@@ -46,6 +49,7 @@ def main(
     embedding: Annotated[Path, Option(help="what a dense network sees")],
     test_embedding: Annotated[Path, Option()],
     bought: Annotated[Path, Option(help="the labels that a network is judged on out of fold")],
+    first_network: Annotated[Path, Option(help="one to go on from, or an empty file")],
     model: Annotated[Path, Option()],
     training: Annotated[Path, Option(help="JSON: how the training went")],
     test_scores: Annotated[Path, Option(help="the scores of the classes for each test image")],
@@ -60,9 +64,21 @@ def main(
         pictures, test_pictures = load_images(images), load_images(test_images)
     labelled = load_labelled(training_set, len(pictures), n_classes)
     X = show(pictures[labelled.index])
+    settings, initial_weights = train_nn, None
+    if first_network.stat().st_size:
+        settings = train_nn.model_copy(update={"max_steps": train_nn.max_steps - refine__max_steps})
+        initial_weights = keras.models.load_model(first_network).get_weights()
     with tempfile.TemporaryDirectory() as scratch:
         network, restarts = train_until_alive(
-            X, labelled.label, n_classes, train_nn, seed, Path(scratch), labelled.weight
+            X,
+            labelled.label,
+            n_classes,
+            settings,
+            seed,
+            Path(scratch),
+            labelled.weight,
+            index=labelled.index,
+            initial_weights=initial_weights,
         )
         if history:
             for log in sorted(Path(scratch).glob("plots/metrics/*/*.tsv")):
@@ -75,7 +91,7 @@ def main(
     if pool_scores:
         save_array(pool_scores, score(saved, pictures))
     if calibration:
-        held_out, _ = split(len(X), train_nn.validation_fraction, derive_seed(seed, restarts))
+        held_out, _ = split(labelled.index, train_nn.validation_fraction, derive_seed(seed, restarts))
         temperature = fit_temperature(score(saved, pictures[labelled.index[held_out]]), labelled.label[held_out])
         with replacing(calibration) as temporary:
             temporary.write_text(json.dumps({"temperature": temperature}) + "\n")

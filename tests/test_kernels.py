@@ -42,7 +42,7 @@ show(kmeans.cluster_centers_, kmeans.labels_, embedding, graph.data, classifier.
 WITH_A_NETWORK = f"""{SUMS}
 from few_labels.network import build, keras
 keras.utils.set_random_seed(0)
-network = build("compact", (28, 28, 1), 10)
+network = build("large", (28, 28, 1), 10)
 network.compile("adam", "sparse_categorical_crossentropy")
 network.fit(X.reshape(-1, 28, 28, 1), y, batch_size=256, epochs=1, verbose=0)
 show(*network.get_weights())

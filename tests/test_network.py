@@ -1,7 +1,7 @@
 """The networks are those promised, a collapse is noticed and mended, and a file depends on the network alone."""
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,10 +12,12 @@ from few_labels.images import to_unit_range
 from few_labels.network import (
     activate,
     build,
+    derive_seed,
     has_collapsed,
     mix,
     save_reproducibly,
     score,
+    split,
     train,
     train_until_alive,
     weigh_classes,
@@ -59,12 +61,6 @@ def forward_multiplications(network: keras.Sequential) -> int:
     return int(count)
 
 
-@pytest.mark.parametrize("architecture", get_args(Architecture))
-def test_a_network_has_seven_layers_the_large_one_two_more_the_dense_one_two_less(architecture: Architecture) -> None:
-    n_layers = {"large": 9, "dense": 5}.get(architecture, 7)
-    assert len(build(architecture, FASHION, 10).layers) == n_layers
-
-
 def test_a_dense_network_takes_embedded_images_as_they_are() -> None:
     rows = np.random.default_rng(0).normal(size=(30, 12)).astype(np.float32)
     network = build("dense", rows.shape[1:], 3)
@@ -90,7 +86,7 @@ def test_it_learns_and_keeps_the_best_epoch(images: np.ndarray, labels: np.ndarr
     assert (network.predict(images, verbose=0).argmax(axis=1) == labels).mean() > 0.85
     losses = np.loadtxt(tmp_path / "plots" / "metrics" / "eval" / "loss.tsv", skiprows=1)[:, 1]
     assert losses.argmin() < len(losses) - 1
-    held_out = np.random.default_rng(int(np.random.SeedSequence((1, 0)).generate_state(1)[0])).permutation(2000)[:200]
+    held_out, _ = split(np.arange(2000), 0.1, derive_seed(1, 0))
     network.compile(loss="sparse_categorical_crossentropy")
     kept_loss = network.evaluate(images[held_out], labels[held_out], verbose=0, return_dict=True)["loss"]
     assert kept_loss == pytest.approx(losses.min(), rel=1e-3)
@@ -105,6 +101,27 @@ def test_the_seed_draws_the_initial_weights(images: np.ndarray, labels: np.ndarr
     )
     np.testing.assert_array_equal(one, again)
     assert (one != other).mean() > 0.9
+
+
+def test_an_image_is_held_out_of_every_training_set_of_a_seed_or_of_none() -> None:
+    whole, part = np.arange(1000), np.arange(0, 1000, 3)
+    held_out, kept = split(whole, 0.1, seed=5)
+    assert 60 < len(held_out) < 140
+    assert sorted([*held_out, *kept]) == whole.tolist()
+    fewer, others = split(part, 0.1, seed=5)
+    assert set(part[fewer]) == set(held_out) & set(part)
+    assert set(part[others]) == set(kept) & set(part)
+    assert [len(some) for some in split(np.array([3, 8]), 1.0, seed=5)] == [1, 1]
+
+
+def test_a_network_goes_on_from_given_weights(images: np.ndarray, labels: np.ndarray, tmp_path: Path) -> None:
+    """A rate of zero leaves the weights as they were given."""
+    untaught = SETTINGS.model_copy(update={"learning_rate": 0, "schedule": "constant", "max_steps": 1, "max_epochs": 1})
+    given = [np.full_like(weights, 0.1) for weights in build("compact", FASHION, 10).get_weights()]
+    given[-1] = np.random.default_rng(0).random(10, np.float32)
+    network = train(images[:64], labels[:64], 10, untaught, 1, tmp_path, initial_weights=given)
+    for weights, expected in zip(network.get_weights(), given, strict=True):
+        np.testing.assert_array_equal(weights, expected)
 
 
 MIXING = SETTINGS.model_copy(update={"mixup": 0.5})
@@ -144,9 +161,9 @@ def test_a_collapse_starts_again_from_another_seed(
     seeds = []
     learn, short = networks.train, SETTINGS.model_copy(update={"max_steps": 16, "max_epochs": 1})
 
-    def train_badly_twice(*args: object) -> keras.Sequential:
+    def train_badly_twice(*args: Any, **kwargs: Any) -> keras.Sequential:
         seeds.append(args[4])
-        network = learn(*args)  # type: ignore[arg-type]
+        network = learn(*args, **kwargs)
         if len(seeds) <= 2:
             network.set_weights([np.zeros_like(weights) for weights in network.get_weights()])
         return network

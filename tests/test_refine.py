@@ -29,12 +29,14 @@ def call(data: Path, parameters: AllParameters, written: Path, **paths: Path) ->
         **arguments | {name: data / file for name, file in files.items()} | paths,
         learned_embedding=written / "learned.npy",
         first_scores=written / "scores.npy",
+        first_network=written / "first.keras",
     )
 
 
 def test_without_a_first_network_nothing_is_added(small_run: Clone) -> None:
     for name in ("learned_embedding", "first_scores"):
         assert np.load(small_run.path / "data" / f"{name}.npy").shape == (1000, 0)
+    assert (small_run.path / "models" / "first_network.keras").read_bytes() == b""
 
 
 def test_the_network_is_taken_over_for_all_images(recipe_run: Clone) -> None:
@@ -97,3 +99,9 @@ def test_clusters_have_no_use_for_a_first_network(small_run: Clone, tmp_path: Pa
     parameters = parameters.model_copy(update={"refine": Refine(max_steps=9, n_components=3)})
     with pytest.raises(InputError, match=r"refine\.max_steps is 9, allowed is 0 where propagate\.method is cluster"):
         call(small_run.path / "data", parameters, tmp_path)
+
+
+def test_a_first_network_leaves_steps_to_go_on_with(recipe_run: Clone, tmp_path: Path) -> None:
+    parameters = read_parameters([recipe_run.path / "params.yaml"], ["refine.max_steps=60"])
+    with pytest.raises(InputError, match=r"refine\.max_steps is 60, allowed is less than train_nn\.max_steps, 60"):
+        call(recipe_run.path / "data", parameters, tmp_path)
