@@ -159,7 +159,10 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 # Measure speed and memory beside the peers: every case, which takes hours, or one: make bench CASE=kmeans
+PEERS := .dvc/tmp/peers
+bench: export PYTHONPATH := $(PEERS)
 bench: mended
+	$(BIN)/uv pip install --quiet --require-hashes --no-deps --target $(PEERS) --requirement benchmarks/peers.txt
 	$(BIN)/dvc repro
 	$(BIN)/python -m benchmarks $(if $(CASE),--case $(CASE))
 
@@ -177,6 +180,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 
 lock: .venv/installed
 	$(COMPILE) requirements.in --output-file requirements.txt
 	$(COMPILE) --constraint requirements.txt requirements-test.in --output-file requirements-test.txt
+	printf "superkmeans\nclostera\n" | $(COMPILE) --no-annotate --no-deps - --output-file benchmarks/peers.txt
 	echo pip-audit | $(COMPILE) --no-annotate - --output-file .github/pip-audit.txt
 
 .venv/installed: requirements.txt

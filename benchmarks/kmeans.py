@@ -1,4 +1,7 @@
-"""K-means on 60,000 x 784 pixels, from one start; quality is the inertia, computed alike for all."""
+"""K-means on 60,000 x 784 pixels, from one start; quality is the inertia, computed alike for all.
+
+Two of the peers are packages that nothing else needs: `make bench` brings them, as ``benchmarks/peers.txt`` says.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -37,6 +40,21 @@ def with_faiss(X: NDArray[np.float32], k: int, seed: int, *, kind: str, **settin
     return kmeans.centroids
 
 
+def super_kmeans(X: NDArray[np.float32], k: int, seed: int) -> NDArray[np.float32]:
+    """Cluster by the package superkmeans, on every image as the others do."""
+    from superkmeans import SuperKMeans
+
+    every_image = {"sampling_fraction": 1.0, "max_points_per_cluster": len(X)}
+    return SuperKMeans(k, X.shape[1], seed=seed, **every_image).train(X)
+
+
+def clostera(X: NDArray[np.float32], k: int, seed: int) -> NDArray[np.float32]:
+    """Cluster by clostera, which starts by k-means++."""
+    from clostera import DenseKMeans
+
+    return DenseKMeans(k=k, seed=seed).fit(X).cluster_centers_
+
+
 def measure(fit: Fit, k: int) -> Measurement:
     """Time one fit."""
     X = load_pixels("train")
@@ -60,5 +78,7 @@ PEERS: dict[str, Fit] = {
         with_faiss, kind="Kmeans", init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
     ),
     "faiss SuperKmeans": partial(with_faiss, kind="SuperKmeans"),
+    "superkmeans": super_kmeans,
+    "clostera": clostera,
 }
 SYSTEMS = [System(f"kmeans-{k}", name, partial(measure, fit, k)) for k in (500, 2000) for name, fit in PEERS.items()]

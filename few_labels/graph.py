@@ -9,14 +9,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from few_labels.artifacts import LabelledImages
-from few_labels.blocks import make_rows, map_partitions, run_blocks, run_partitions, split
+from few_labels.blocks import make_rows, map_blocks, map_partitions, run_partitions, split
 from few_labels.kmeans import MOST_ROWS_SEEDED, assign, draw_rows, iterate
-from few_labels.stored import Rows, Stored
+from few_labels.stored import Rows
 
-ROWS_AT_ONCE = 4096
-# A row is compared with those of so many lists: 16,000 others.
+# A row is compared with those of so many lists: 12,000 others.
 ROWS_PER_LIST = 512
-N_LISTS_SEARCHED = 32
+N_LISTS_SEARCHED = 24
 ROWS_PER_SEARCH = 8192
 SAMPLED_PER_LIST = 32
 N_LIST_ITERATIONS = 10
@@ -24,7 +23,7 @@ TINY = np.finfo(np.float32).tiny
 
 
 def find_nearest(X: Rows, n_nearest: int, scratch: Path | None = None) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Find the rows that are nearest to each row: in memory by comparing all with all, in a file within lists.
+    """Find the rows that are nearest to each row, within lists.
 
     A list is what is nearest to one of many centroids, which are those of a sample. A row is compared with the rows of
     its own list and of those whose centroids are nearest to that of its own (inverted lists, Jégou, Douze and Schmid
@@ -44,10 +43,8 @@ def find_nearest(X: Rows, n_nearest: int, scratch: Path | None = None) -> tuple[
     squared : ndarray of shape (n_samples, n_nearest), float32
         Squared distances, the nearest first; by rounding one can be below 0.
     nearest : ndarray of shape (n_samples, n_nearest), int64
-        Within lists a few of them are others than the nearest.
+        Of more than 12,000 rows a few are others than the nearest.
     """
-    if not isinstance(X, Stored):
-        return _compare(X, X, n_nearest)
     n_lists = -(-len(X) // ROWS_PER_LIST)
     sample = draw_rows(X, max(MOST_ROWS_SEEDED, SAMPLED_PER_LIST * n_lists), seed=0)
     centroids = iterate(sample, sample[np.linspace(0, len(sample) - 1, n_lists).astype(int)], N_LIST_ITERATIONS)
@@ -89,34 +86,23 @@ def _search_lists(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Compare the rows of some lists with those of lists nearby, and give distances and places among all lists."""
     starts = ends - np.diff(ends, prepend=0)
-    found = []
-    for number in np.unique(own).tolist():
+    numbers = np.unique(own)
+
+    def search(block: slice) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        number = numbers[block.start]
         lists = np.argsort(np.square(centroids - centroids[number]).sum(axis=1), kind="stable")
         # Lists can be almost empty, where many rows are alike.
         n_searched = np.searchsorted(np.cumsum((ends - starts)[lists]), n_nearest) + 1
         lists = np.sort(lists[: max(n_searched, N_LISTS_SEARCHED)])
         candidates = np.concatenate([listed[starts[each] : ends[each]] for each in lists])
         place = np.concatenate([np.arange(starts[each], ends[each]) for each in lists])
-        squared, position = _compare(X[own == number], candidates, n_nearest)
-        found.append((squared, place[position]))
-    squared, nearest = zip(*found, strict=True)
+        index = faiss.IndexFlatL2(X.shape[1])
+        index.add(candidates)
+        squared, position = index.search(X[own == number], n_nearest)
+        return squared, place[position]
+
+    squared, nearest = zip(*map_blocks(search, len(numbers), 1), strict=True)
     return np.concatenate(squared), np.concatenate(nearest)
-
-
-def _compare(
-    X: NDArray[np.float32], others: NDArray[np.float32], n_nearest: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Find the nearest of other rows to each row, by comparing all with all."""
-    index = faiss.IndexFlatL2(X.shape[1])
-    index.add(others)
-    squared = np.empty((len(X), n_nearest), np.float32)
-    nearest = np.empty((len(X), n_nearest), np.int64)
-
-    def search(rows: slice) -> None:
-        squared[rows], nearest[rows] = index.search(X[rows], n_nearest)
-
-    run_blocks(search, len(X), ROWS_AT_ONCE)
-    return squared, nearest
 
 
 def join_neighbours(X: Rows, n_neighbours: int, scratch: Path | None = None) -> sparse.csr_array:

@@ -265,10 +265,11 @@ def test_spread_labels_weigh_their_scores_or_all_alike(recipe_run: Clone, tmp_pa
     pd.testing.assert_frame_equal(alike, by_score.drop(columns="weight"))
 
 
-def test_blocks_join_the_neighbours_of_one_search(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_searches_of_few_rows_join_the_neighbours_of_one_search(monkeypatch: pytest.MonkeyPatch) -> None:
     X = np.random.default_rng(0).random((500, 20), np.float32)
     whole = join_neighbours(X, 5)
-    monkeypatch.setattr("few_labels.graph.ROWS_AT_ONCE", 90)
+    for name, value in {"ROWS_PER_LIST": 25, "ROWS_PER_SEARCH": 60}.items():
+        monkeypatch.setattr(graph_module, name, value)
     parts = join_neighbours(X, 5)
     np.testing.assert_array_equal(whole.indices, parts.indices)
     np.testing.assert_allclose(whole.data, parts.data, rtol=1e-4)
