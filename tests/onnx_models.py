@@ -1,8 +1,12 @@
 """Write small ONNX models, without the package that is made for it: its protocol buffers need a number and a length."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 FLOAT = 1
@@ -56,3 +60,34 @@ def _number(field: int, value: int) -> bytes:
 
 def _part(field: int, content: bytes) -> bytes:
     return _varint(field << 3 | 2) + _varint(len(content)) + content
+
+
+# A small encoder: one product, and what is below zero cut off.
+SIDE, N_FEATURES = 8, 24
+MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.5, 0.2]
+WEIGHTS = np.random.default_rng(0).normal(size=(3 * SIDE**2, N_FEATURES)).astype(np.float32)
+NODES = [
+    node("Flatten", ["image"], "flat"),
+    node("MatMul", ["flat", "weights"], "product"),
+    node("Relu", ["product"], "row"),
+]
+LINEAR = write_model(
+    NODES, {"image": (1, 3, SIDE, SIDE)}, {"row": (1, N_FEATURES), "flat": (1, 192)}, {"weights": WEIGHTS}
+)
+
+
+def save(folder: Path, model: bytes = LINEAR, name: str = "tiny", **changes: Any) -> Path:
+    """Write a model and its description."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.onnx").write_bytes(model)
+    described = {
+        "title": "A test's",
+        "file": f"{name}.onnx",
+        "sha256": hashlib.sha256(model).hexdigest(),
+        "image_size": SIDE,
+        "mean": MEAN,
+        "std": STD,
+    }
+    kept = {key: value for key, value in (described | changes).items() if value is not None}
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(kept))
+    return folder

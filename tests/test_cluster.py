@@ -25,9 +25,8 @@ from few_labels.errors import InputError
 from few_labels.stored import Rows, Stored
 from stages.kmeans import describe, fit_kmeans
 from tests.conftest import PROJECT, Clone
-from tests.onnx_models import write_model
+from tests.onnx_models import N_FEATURES, NODES, SIDE, WEIGHTS, save, write_model
 from tests.servers import HOST, Server, free_port, relay, running
-from tests.test_encoder import N_FEATURES, NODES, SIDE, WEIGHTS, save
 
 N_ROWS = 1500
 ROWS_PER_PARTITION = 170

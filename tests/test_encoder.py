@@ -14,7 +14,6 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -26,39 +25,10 @@ from few_labels.stored import Stored
 from stages.evaluate import choose
 from tests.conftest import PROJECT, Clone, executed
 from tests.datasets import tiles, write_folder
-from tests.onnx_models import node, write_model
+from tests.onnx_models import LINEAR, MEAN, N_FEATURES, NODES, SIDE, STD, WEIGHTS, node, save, write_model
 from tests.test_own_images import SMALL, start
 from tools.convert_efficientnet import read_checkpoint
 from tools.predict import Model, main
-
-SIDE, N_FEATURES = 8, 24
-MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.5, 0.2]
-WEIGHTS = np.random.default_rng(0).normal(size=(3 * SIDE**2, N_FEATURES)).astype(np.float32)
-NODES = [
-    node("Flatten", ["image"], "flat"),
-    node("MatMul", ["flat", "weights"], "product"),
-    node("Relu", ["product"], "row"),
-]
-LINEAR = write_model(
-    NODES, {"image": (1, 3, SIDE, SIDE)}, {"row": (1, N_FEATURES), "flat": (1, 192)}, {"weights": WEIGHTS}
-)
-
-
-def save(folder: Path, model: bytes = LINEAR, name: str = "tiny", **changes: Any) -> Path:
-    """Write a model and its description."""
-    folder.mkdir(exist_ok=True)
-    (folder / f"{name}.onnx").write_bytes(model)
-    described = {
-        "title": "A test's",
-        "file": f"{name}.onnx",
-        "sha256": hashlib.sha256(model).hexdigest(),
-        "image_size": SIDE,
-        "mean": MEAN,
-        "std": STD,
-    }
-    kept = {key: value for key, value in (described | changes).items() if value is not None}
-    (folder / f"{name}.yaml").write_text(yaml.safe_dump(kept))
-    return folder
 
 
 @pytest.fixture
