@@ -36,7 +36,7 @@ def call(data: Path, parameters: AllParameters, written: Path, **paths: Path) ->
 def test_without_a_first_network_nothing_is_added(small_run: Clone) -> None:
     for name in ("learned_embedding", "first_scores"):
         assert np.load(small_run.path / "data" / f"{name}.npy").shape == (1000, 0)
-    assert (small_run.path / "models" / "first_network.keras").read_bytes() == b""
+    assert (small_run.path / "data" / "first_network.keras").read_bytes() == b""
 
 
 def test_the_network_is_taken_over_for_all_images(recipe_run: Clone) -> None:
