@@ -11,7 +11,7 @@ from scipy import sparse
 from few_labels.artifacts import LabelledImages
 from few_labels.blocks import make_rows, map_blocks, map_partitions, run_partitions, split
 from few_labels.kmeans import MOST_ROWS_SEEDED, assign, draw_rows, iterate
-from few_labels.stored import Rows
+from few_labels.stored import Rows, Stored
 
 # A row is compared with those of so many lists: 12,000 others.
 ROWS_PER_LIST = 512
@@ -36,7 +36,7 @@ def find_nearest(X: Rows, n_nearest: int, scratch: Path | None = None) -> tuple[
     n_nearest : int
         1 to n_samples. A row counts among its own.
     scratch : Path, optional
-        Where many rows are kept list by list meanwhile, as all who compute see it; without, they are in memory.
+        Where rows of a file are kept list by list meanwhile, as all who compute see it; without, they are in memory.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def find_nearest(X: Rows, n_nearest: int, scratch: Path | None = None) -> tuple[
     by_list = np.argsort(own, kind="stable")
     ends = np.cumsum(np.bincount(own, minlength=n_lists))
 
-    listed = make_rows(len(X), X.shape[1], scratch)
+    listed = make_rows(len(X), X.shape[1], scratch if isinstance(X, Stored) else None)
     run_partitions(partial(_take, X), by_list, out=listed, partitions=split(X), title="lists")
     search = partial(_search_lists, listed, centroids, ends, n_nearest)
     squared, nearest = np.empty((len(X), n_nearest), np.float32), np.empty((len(X), n_nearest), np.int64)

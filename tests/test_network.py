@@ -61,6 +61,12 @@ def forward_multiplications(network: keras.Sequential) -> int:
     return int(count)
 
 
+@pytest.mark.parametrize("architecture", get_args(Architecture))
+def test_a_network_has_as_many_layers_as_promised(architecture: Architecture) -> None:
+    n_layers = {"compact": 8, "large": 13, "published": 7, "dense": 5}[architecture]
+    assert len(build(architecture, FASHION, 10).layers) == n_layers
+
+
 def test_a_dense_network_takes_embedded_images_as_they_are() -> None:
     rows = np.random.default_rng(0).normal(size=(30, 12)).astype(np.float32)
     network = build("dense", rows.shape[1:], 3)
