@@ -32,7 +32,7 @@ def fit_ours(max_epochs: int | None = None) -> "keras.Sequential":
     settings = TrainNN(**chosen | ({"max_epochs": max_epochs} if max_epochs else {}))
     with tempfile.TemporaryDirectory() as history:
         return train(
-            to_unit_range(load("train_images")),
+            load("train_images"),
             load("train_labels"),
             N_CLASSES,
             settings,

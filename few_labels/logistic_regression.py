@@ -5,14 +5,12 @@ but noise, and shrinking the leading ones evens out what remains: L-BFGS needs a
 costs a fraction. The coefficients are turned back, so the model answers for features as they are.
 """
 
-import warnings
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special
-from sklearn.exceptions import ConvergenceWarning
+from scipy import optimize
 from sklearn.linear_model import LogisticRegression
 
 from few_labels.artifacts import LabelledImages
@@ -65,16 +63,13 @@ def train(
     InputError
         If there are fewer than two classes.
     """
-    require_several_classes(len(np.unique(y)))
+    classes, position = np.unique(y, return_inverse=True)
+    require_several_classes(len(classes))
     components = fit_components(X, min(N_COMPONENTS, *X.shape))
     rotation = _shrink(components)
+    projected = X @ rotation - components.mean @ rotation
     classifier = LogisticRegression(C=C, max_iter=max_iter, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        # A few labels for each of many classes are what this is for.
-        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-        classifier.fit(X @ rotation - components.mean @ rotation, y, sample_weight=weight)
-    return _turn_back(classifier, components)
+    return _turn_back(_fit(classifier, projected, classes, position, weight), components)
 
 
 def train_on(
@@ -126,16 +121,28 @@ def train_on(
     for some in map_partitions(project, X, among, title="components of labelled images"):
         projected[filled : filled + len(some)] = some
         filled += len(some)
+    classifier = LogisticRegression(C=C, max_iter=max_iter, random_state=seed)
+    return _turn_back(_fit(classifier, projected, classes, position, labelled.weight), components)
 
-    weight = np.ones(n_labelled, np.float32) if labelled.weight is None else labelled.weight
+
+def _fit(
+    classifier: LogisticRegression,
+    X: Rows,
+    classes: NDArray[np.integer],
+    position: NDArray[np.integer],
+    weight: NDArray[np.float32] | None,
+) -> LogisticRegression:
+    """Fit a classifier as scikit-learn would, by blocks of rows: ``position`` says which of the classes each is of."""
+    weight = np.ones(len(X), np.float32) if weight is None else weight
     total_weight = weight.sum(dtype=np.float64)
-    penalty = 1 / (C * total_weight)
-    shape = (len(classes), rotation.shape[1] + 1)
+    penalty = 1 / (classifier.C * total_weight)
+    # Of two classes the first one's are zero.
+    shape = (len(classes) if len(classes) > 2 else 1, X.shape[1] + 1)
 
     def evaluate(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         coefficients = flat.reshape(shape)
         loss, gradient = 0.0, np.zeros(shape)
-        for some in map_partitions(partial(_sum_losses, coefficients), projected, position, weight):
+        for some in map_partitions(partial(_sum_losses, coefficients), X, position, weight):
             loss += some[0]
             gradient += some[1]
         loss, gradient = loss / total_weight, gradient / total_weight
@@ -143,13 +150,12 @@ def train_on(
         return loss + penalty / 2 * np.square(coefficients[:, :-1]).sum(), gradient.ravel()
 
     # As scikit-learn calls it.
-    options = {"maxiter": max_iter, "maxls": 50, "gtol": 1e-4, "ftol": 64 * np.finfo(float).eps}
+    options = {"maxiter": classifier.max_iter, "maxls": 50, "gtol": 1e-4, "ftol": 64 * np.finfo(float).eps}
     found = optimize.minimize(evaluate, np.zeros(np.prod(shape)), jac=True, method="L-BFGS-B", options=options)
-    classifier = LogisticRegression(C=C, max_iter=max_iter, random_state=seed)
     solution = found.x.reshape(shape).astype(np.float32)
     classifier.coef_, classifier.intercept_ = solution[:, :-1], solution[:, -1]
     classifier.classes_, classifier.n_iter_ = classes, np.array([found.nit], np.int32)
-    return _turn_back(classifier, components)
+    return classifier
 
 
 def _shrink(components: Components) -> NDArray:
@@ -178,17 +184,22 @@ def _sum_losses(
     weight: NDArray[np.float32],
 ) -> tuple[float, NDArray[np.float64]]:
     """Sum the weighted cross-entropy of rows, and its gradient; the last coefficient of each class is its intercept."""
-    slope, intercept = coefficients[:, :-1].astype(np.float32), coefficients[:, -1]
+    slope, intercept = coefficients[:, :-1].T.astype(np.float32), coefficients[:, -1].astype(np.float32)
 
     def sum_some(rows: slice) -> tuple[float, NDArray[np.float64]]:
-        logit = X[rows] @ slope.T + intercept
-        logit -= special.logsumexp(logit, axis=1, keepdims=True)
-        own = np.arange(len(logit)), position[rows]
-        loss = -(weight[rows] * logit[own]).sum()
+        logit = X[rows] @ slope + intercept
+        if len(coefficients) == 1:
+            logit = np.hstack([np.zeros_like(logit), logit])
+        logit -= logit.max(axis=1, keepdims=True)
         residual = np.exp(logit)
+        total = residual.sum(axis=1, keepdims=True)
+        residual /= total
+        own = np.arange(len(logit)), position[rows]
+        loss = (weight[rows] * (np.log(total[:, 0]) - logit[own])).sum(dtype=np.float64)
         residual[own] -= 1
         residual *= weight[rows, None]
-        return loss, np.column_stack([residual.T.astype(np.float32) @ X[rows], residual.sum(axis=0)])
+        residual = residual[:, -len(coefficients) :]
+        return loss, np.column_stack([residual.T @ X[rows], residual.sum(axis=0, dtype=np.float64)])
 
     loss, gradient = 0.0, np.zeros(coefficients.shape)
     for some in map_blocks(sum_some, len(X), ROWS_AT_ONCE):

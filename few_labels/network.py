@@ -15,7 +15,6 @@ from few_labels.tensorflow_setup import keras, tf  # isort: skip
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from dvclive import Live
@@ -129,7 +128,7 @@ def show(images: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
 
 
 def train_until_alive(
-    X: NDArray[np.float32],
+    X: NDArray[np.uint8 | np.float32],
     y: NDArray[np.unsignedinteger],
     n_classes: int,
     settings: TrainNN,
@@ -144,7 +143,8 @@ def train_until_alive(
 
     Parameters
     ----------
-    X : ndarray of shape (n_images, height, width, channels), float32, in 0-1
+    X : ndarray of shape (n_images, height, width, channels), uint8, or float32 in 0-1
+        Or of shape (n_images, n_components), float32, for a dense network.
     y : ndarray of shape (n_images,), unsigned integer
     n_classes : int
     settings : TrainNN
@@ -214,7 +214,7 @@ def split(
 
 
 def train(
-    X: NDArray[np.float32],
+    X: NDArray[np.uint8 | np.float32],
     y: NDArray[np.unsignedinteger],
     n_classes: int,
     settings: TrainNN,
@@ -229,7 +229,8 @@ def train(
 
     Parameters
     ----------
-    X : ndarray of shape (n_images, height, width, channels), float32, in 0-1
+    X : ndarray of shape (n_images, height, width, channels), uint8, or float32 in 0-1
+        Or of shape (n_images, n_components), float32, for a dense network.
     y : ndarray of shape (n_images,), unsigned integer
     n_classes : int
     settings : TrainNN
@@ -261,31 +262,15 @@ def train(
     rate = settings.learning_rate * (batch_size / settings.batch_size) ** 0.5
     network.compile(
         optimizer=keras.optimizers.Adam(schedule_rate(rate, settings.schedule, epochs * steps_per_epoch)),
-        loss="categorical_crossentropy" if settings.mixup else "sparse_categorical_crossentropy",
+        loss="categorical_crossentropy",
         metrics=["accuracy"],
         steps_per_execution=min(MIN_STEPS_PER_EPOCH, steps_per_epoch),
     )
-    examples: dict[str, Any]
-    if settings.mixup:
-        targets = weigh_classes(y, n_classes, weight)
-        examples = {
-            "x": mix(X[kept], targets[kept], settings.mixup, batch_size, seed),
-            "shuffle": False,
-            "validation_data": (X[held_out], targets[held_out]),
-        }
-    else:
-        kept_weight, held_out_weight = (None, None) if weight is None else (weight[kept], weight[held_out])
-        examples = {
-            "x": X[kept],
-            "y": y[kept],
-            "sample_weight": kept_weight,
-            "batch_size": batch_size,
-            "validation_data": (X[held_out], y[held_out], held_out_weight),
-        }
+    targets = weigh_classes(y, n_classes, weight)
     network.fit(
-        **examples,
+        feed(X, targets, kept, batch_size, settings.mixup, seed),
+        validation_data=feed(X, targets, held_out, batch_size),
         epochs=epochs,
-        validation_batch_size=batch_size,
         verbose=0,
         callbacks=[
             keras.callbacks.EarlyStopping("val_loss", patience=settings.patience, restore_best_weights=True),
@@ -318,33 +303,54 @@ def weigh_classes(
     return targets
 
 
-def mix(
-    X: NDArray[np.float32], targets: NDArray[np.float32], alpha: float, batch_size: int, seed: int
+def feed(
+    X: NDArray[np.uint8 | np.float32],
+    targets: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    batch_size: int,
+    mixup: float = 0,
+    seed: int | None = None,
 ) -> tf.data.Dataset:
-    """Shuffle images, and mix those of a batch with each other, anew at each epoch.
+    """Give what a network sees, batch by batch.
 
     Parameters
     ----------
-    X : ndarray of shape (n_images, height, width, channels), float32, in 0-1
+    X : ndarray of shape (n_images, height, width, channels), uint8, or float32 in 0-1
+        Or of shape (n_images, n_components), float32, for a dense network.
     targets : ndarray of shape (n_images, n_classes), float32
-    alpha : float
-        Greater than 0: both parameters of the beta distribution.
+    rows : ndarray, int64
+        Which images, in which order.
     batch_size : int
-    seed : int
+    mixup : float
+        Above 0, images of a batch are mixed with each other, and their targets alike, in shares drawn from a beta
+        distribution with this parameter twice (Zhang et al. 2018, "mixup: Beyond empirical risk minimization").
+    seed : int, optional
+        Shuffles the images, and mixes them, anew at each epoch; without one their order stays.
 
     Returns
     -------
     tf.data.Dataset
-        Batches of images and of their targets.
+        Batches of images, float32, and of their targets.
     """
-    layer = keras.layers.MixUp(alpha=alpha, seed=seed, dtype="float32")
+    images, classes = tf.constant(X), tf.constant(targets)
+    mix = keras.layers.MixUp(alpha=mixup, seed=seed, dtype="float32")
 
-    def mix_batch(images: tf.Tensor, classes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        mixed = layer({"images": images, "labels": classes}, training=True)
-        return mixed["images"], mixed["labels"]
+    def bring(some: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        seen, wanted = tf.gather(images, some), tf.gather(classes, some)
+        if seen.dtype == tf.uint8:
+            seen = tf.cast(seen, tf.float32) / 255
+        if mixup:
+            mixed = mix({"images": seen, "labels": wanted}, training=True)
+            seen, wanted = mixed["images"], mixed["labels"]
+        return seen, wanted
 
-    examples = tf.data.Dataset.from_tensor_slices((X, targets))
-    return examples.shuffle(len(X), seed=seed).batch(batch_size).map(mix_batch).prefetch(1)
+    order = tf.data.Dataset.from_tensor_slices(rows)
+    if seed is not None:
+        order = order.shuffle(len(rows), seed=seed)
+    options = tf.data.Options()
+    # There is nothing to tune, and an epoch would wait up to a second for the end of the thread that does.
+    options.autotune.enabled = False
+    return order.batch(batch_size).map(bring).prefetch(1).with_options(options)
 
 
 def schedule_rate(
@@ -357,10 +363,10 @@ def schedule_rate(
     return keras.optimizers.schedules.CosineDecay(0.0, n_steps - warm_up, warmup_target=peak, warmup_steps=warm_up)
 
 
-def has_collapsed(network: keras.Sequential, X: NDArray[np.float32], seed: int) -> bool:
+def has_collapsed(network: keras.Sequential, X: NDArray[np.uint8 | np.float32], seed: int) -> bool:
     """Tell whether a network answers the same class for all of the images, or for a thousand drawn from them."""
     drawn = np.sort(np.random.default_rng(seed).permutation(len(X))[:N_LOOKED_AT])
-    answers = answer(network, X[drawn]).argmax(axis=1)
+    answers = score(network, X[drawn]).argmax(axis=1)
     return len(np.unique(answers)) == 1
 
 
@@ -376,18 +382,8 @@ def score(network: keras.Sequential, images: NDArray[np.uint8 | np.float32]) -> 
     -------
     ndarray of shape (n_images, n_classes), float32
     """
-    scores = np.empty((len(images), network.output_shape[-1]), np.float32)
-    for rows in cut(len(images), IMAGES_AT_ONCE):
-        scores[rows] = answer(network, show(images[rows]))
+    (scores,) = _look(network, images)
     return scores
-
-
-def answer(network: keras.Model, X: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give a network's outputs for what it sees, all at once.
-
-    Called as it is: for so few batches, ``predict`` takes longer to compile the network than to run it.
-    """
-    return network(X, training=False).numpy()
 
 
 def activate(
@@ -405,11 +401,21 @@ def activate(
     activations : ndarray of shape (n_images, n_units), float32
     scores : ndarray of shape (n_images, n_classes), float32
     """
-    seen = keras.Model(network.inputs[0], [network.layers[-1].input, network.layers[-1].output])
-    activations, scores = (np.empty((len(images), layer.shape[-1]), np.float32) for layer in seen.outputs)
-    for rows in cut(len(images), IMAGES_AT_ONCE):
-        activations[rows], scores[rows] = (part.numpy() for part in seen(show(images[rows]), training=False))
+    last = network.layers[-1]
+    activations, scores = _look(keras.Model(network.inputs[0], [last.input, last.output]), images)
     return activations, scores
+
+
+def _look(seen: keras.Model, images: NDArray[np.uint8 | np.float32]) -> list[NDArray[np.float32]]:
+    """Give each output of a model for all images."""
+    outputs = [np.empty((len(images), output.shape[-1]), np.float32) for output in seen.outputs]
+    # Compiled, which halves the time, but not by ``predict``, which takes longer to compile than most sets take to run.
+    signature = [tf.TensorSpec(seen.inputs[0].shape)]
+    look = tf.function(lambda X: tf.nest.flatten(seen(X, training=False)), input_signature=signature)
+    for rows in cut(len(images), IMAGES_AT_ONCE):
+        for output, part in zip(outputs, look(show(images[rows])), strict=True):
+            output[rows] = part.numpy()
+    return outputs
 
 
 def save_reproducibly(network: keras.Sequential, path: Path) -> None:

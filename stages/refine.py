@@ -112,9 +112,9 @@ def look(
     scores : ndarray of shape (n_images, n_classes), float32
     """
     # TensorFlow takes seconds to load, and a run without a first network does without.
-    from few_labels.network import activate, save_reproducibly, show, train_until_alive
+    from few_labels.network import activate, save_reproducibly, train_until_alive
 
-    X = show(pictures[labelled.index])
+    X = pictures[labelled.index]
     with tempfile.TemporaryDirectory() as scratch:
         how = n_classes, settings, seed, Path(scratch), labelled.weight
         network, _ = train_until_alive(X, labelled.label, *how, index=labelled.index)

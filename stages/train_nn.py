@@ -31,7 +31,7 @@ from few_labels.artifacts import (
 )
 from few_labels.calibration import fit_temperature
 from few_labels.folds import cut_folds, grade_out_of_fold
-from few_labels.network import derive_seed, save_reproducibly, score, show, split, train, train_until_alive
+from few_labels.network import derive_seed, save_reproducibly, score, split, train, train_until_alive
 from few_labels.parameters import TrainNN
 from few_labels.tensorflow_setup import keras
 from stages import run
@@ -63,7 +63,7 @@ def main(
     else:
         pictures, test_pictures = load_images(images), load_images(test_images)
     labelled = load_labelled(training_set, len(pictures), n_classes)
-    X = show(pictures[labelled.index])
+    X = pictures[labelled.index]
     settings, initial_weights = train_nn, None
     if first_network.stat().st_size:
         settings = train_nn.model_copy(update={"max_steps": train_nn.max_steps - refine__max_steps})
@@ -98,18 +98,20 @@ def main(
     went: dict[str, float | None] = {"restarts": restarts}
     if evaluate__answer == "auto":
         purchase = load_labelled(bought, len(pictures), n_classes)
-        went["out_of_fold"] = judge(show(pictures[purchase.index]), purchase, n_classes, train_nn, seed)
+        went["out_of_fold"] = judge(pictures[purchase.index], purchase, n_classes, train_nn, seed)
     with replacing(training) as temporary:
         temporary.write_text(json.dumps(went) + "\n")
     print(f"{train_nn.architecture} network on {len(labelled.index)} images, {restarts} restarts")
 
 
-def judge(X: NDArray[np.float32], bought: LabelledImages, n_classes: int, settings: TrainNN, seed: int) -> float | None:
+def judge(
+    X: NDArray[np.uint8 | np.float32], bought: LabelledImages, n_classes: int, settings: TrainNN, seed: int
+) -> float | None:
     """Give the accuracy of networks on bought labels that they were not shown, each trained on the other folds.
 
     Parameters
     ----------
-    X : ndarray of shape (n_bought, height, width, channels) or (n_bought, n_components), float32
+    X : ndarray of shape (n_bought, height, width, channels), uint8, or (n_bought, n_components), float32
         What a network sees of the bought images.
     bought : LabelledImages
     n_classes : int

@@ -38,7 +38,7 @@ from few_labels.artifacts import (
     replacing,
     save_clustering,
 )
-from few_labels.images import to_pixel_vectors, to_unit_range
+from few_labels.images import to_pixel_vectors
 from few_labels.logistic_regression import score, train
 from few_labels.propagation import spread_over_clusters
 from few_labels.query import Pool, Strategy, plan_rounds, query
@@ -474,7 +474,7 @@ def grade_network(images: Images, labelled: LabelledImages, seed: int, params: d
     from few_labels.parameters import TrainNN
 
     settings = TrainNN(**params["train_nn"])
-    X = to_unit_range(images.pixels[labelled.index])
+    X = images.pixels[labelled.index]
     with tempfile.TemporaryDirectory() as scratch:
         network, _ = train_until_alive(X, labelled.label, N_CLASSES, settings, seed, Path(scratch))
     return float((score(network, images.graded_pixels).argmax(axis=1) == images.graded_label).mean())

@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from few_labels import embedding as module
 from few_labels.embedding import Pixels, VisualWords, describe, fit_patches, learn_words, normalise
 from few_labels.errors import InputError
-from few_labels.images import to_pixel_vectors
+from few_labels.images import to_pixel_vectors, to_unit_range
 from few_labels.logistic_regression import train
 from tests.conftest import Clone
 
@@ -30,13 +30,13 @@ def test_pixels_are_the_images_as_they_are(small_run: Clone) -> None:
 
 
 def test_a_patch_is_normalised_to_brightness_0_and_contrast_1(images: np.ndarray) -> None:
-    patches = images[:50, None, 10:17, 10:17, 0]
+    patches = to_unit_range(images[:50, None, 10:17, 10:17, 0])
     rows = normalise(patches)
     assert rows.shape == (50, 49)
     np.testing.assert_allclose(rows.mean(axis=1), 0, atol=1e-5)
-    variance = (patches / 255).var(axis=(1, 2, 3))
+    variance = patches.var(axis=(1, 2, 3))
     np.testing.assert_allclose(rows.var(axis=1), variance / (variance + 0.01), rtol=1e-3, atol=1e-6)
-    np.testing.assert_allclose(normalise(np.full((1, 1, 7, 7), 90, np.uint8)), 0, atol=1e-5)
+    np.testing.assert_allclose(normalise(np.full((1, 1, 7, 7), 0.35, np.float32)), 0, atol=1e-5)
 
 
 def test_an_image_is_described_as_the_definition_says(images: np.ndarray) -> None:
@@ -49,7 +49,8 @@ def test_an_image_is_described_as_the_definition_says(images: np.ndarray) -> Non
                 total = np.zeros(8)
                 for y in range(edges[top], edges[top + 1]):
                     for x in range(edges[left], edges[left + 1]):
-                        patch = (normalise(image[None, y : y + 7, x : x + 7, 0]) - words.mean) @ words.whitening
+                        seen = to_unit_range(image[None, y : y + 7, x : x + 7, 0])
+                        patch = (normalise(seen) - words.mean) @ words.whitening
                         distance = np.linalg.norm(words.words - patch, axis=1)
                         total += np.maximum(distance.mean() - distance, 0)
                 np.testing.assert_allclose(row[top, left], np.sqrt(total * (N_REGIONS / 22) ** 2), atol=2e-3)
