@@ -4,7 +4,9 @@
 words are the centroids of k-means over whitened patches, every patch of an image answers to the words nearer than
 average, and the answers are summed over a grid of regions (Coates, Lee and Ng 2011, "An analysis of single-layer
 networks in unsupervised feature learning"). Their square roots (Perronnin, Sánchez and Mensink 2010, "Improving the
-Fisher kernel for large-scale image classification") are rotated to their principal components.
+Fisher kernel for large-scale image classification") stand beside histograms of oriented gradients (Dalal and Triggs
+2005, "Histograms of oriented gradients for human detection"), which see finer outlines and tell them less apart, and
+both together are rotated to their principal components.
 
 What is fitted on one set of images is an object with ``transform``, which embeds any others of the same shape.
 """
@@ -25,11 +27,15 @@ from few_labels.stored import Rows, Stored
 
 N_SAMPLED_PATCHES = 200_000
 N_SAMPLED_IMAGES = 20_000
+N_WEIGHED_IMAGES = 1000
 # Added to the variance of a patch, and to that of a whitened direction: a flat patch, or a direction that holds only
 # noise, would otherwise be blown up.
 PATCH_VARIANCE_FLOOR = 0.01
 DIRECTION_VARIANCE_FLOOR = 0.1
 N_WORD_ITERATIONS = 25
+# Of the grid that gradients are summed over, along each side, and the directions that a line may have.
+N_CELLS = 7
+N_ORIENTATIONS = 8
 # So few that what their patches answer stays in a core's cache.
 IMAGES_AT_ONCE = 4
 IMAGES_HELD = 8192
@@ -68,13 +74,15 @@ class VisualWords:
 
 @dataclass(frozen=True)
 class Patches:
-    """Principal components of how images answer to visual words.
+    """Principal components of how images answer to visual words, and of their gradients.
 
     Attributes
     ----------
     words : VisualWords
     n_regions : int
         Along each side of the grid that words are summed over.
+    gradient_scale : float
+        What gives gradients their weight beside the words, or 0.
     components : Components
         Of the descriptions of the images that this was fitted on.
     scale : float
@@ -84,6 +92,7 @@ class Patches:
 
     words: VisualWords
     n_regions: int
+    gradient_scale: np.floating
     components: Components
     scale: np.floating
 
@@ -100,13 +109,20 @@ class Patches:
         """
         embedded = np.empty((len(images), len(self.components.directions)), np.float32)
         for rows in cut(len(images), IMAGES_HELD):
-            described = describe(images[rows], self.words, self.n_regions)
+            described = describe(images[rows], self.words, self.n_regions, self.gradient_scale)
             embedded[rows] = self.scale * self.components.transform(described)
         return embedded
 
 
 def fit_patches(
-    images: Rows, *, n_words: int, patch_size: int, n_regions: int, n_components: int, seed: int
+    images: Rows,
+    *,
+    n_words: int,
+    patch_size: int,
+    n_regions: int,
+    gradient_weight: float,
+    n_components: int,
+    seed: int,
 ) -> tuple[Patches, NDArray[np.float32] | None]:
     """Learn visual words and the principal components of what images answer to them, from samples of the images.
 
@@ -119,6 +135,8 @@ def fit_patches(
         Side of a patch in pixels.
     n_regions : int
         Along each side of the grid that words are summed over.
+    gradient_weight : float
+        How widely gradients spread, as a share of how widely the answers to words do; with 0 there are none.
     n_components : int
         At most so many principal components are kept.
     seed : int
@@ -142,16 +160,23 @@ def fit_patches(
         )
     words = learn_words(images, n_words, patch_size, seed)
     sample = np.random.default_rng(seed).permutation(len(images))[:N_SAMPLED_IMAGES]
+    gradient_scale = np.float32(0)
+    if gradient_weight:
+        seen = describe(images[sample[:N_WEIGHED_IMAGES]], words, n_regions, np.float32(1)).var(axis=0)
+        of_words, of_gradients = (part.sum() for part in np.split(seen, [n_regions**2 * n_words]))
+        if of_gradients:
+            gradient_scale = np.float32(gradient_weight * np.sqrt(of_words / of_gradients))
     if isinstance(images, Stored):
         described = None
-        samples = describe(images[sample], words, n_regions)
+        samples = describe(images[sample], words, n_regions, gradient_scale)
     else:
-        described = describe(images, words, n_regions)
+        described = describe(images, words, n_regions, gradient_scale)
         samples = described[sample]
     components = fit_components(samples, min(n_components, *samples.shape))
     pixels = to_pixel_vectors(images[np.sort(sample)])
-    scale = np.float32(np.sqrt(pixels.var(axis=0).sum() / components.variance.sum()))
-    embedder = Patches(words, n_regions, components, scale)
+    spread = max(components.variance.sum(), np.finfo(np.float32).tiny)
+    scale = np.float32(np.sqrt(pixels.var(axis=0).sum() / spread))
+    embedder = Patches(words, n_regions, gradient_scale, components, scale)
     return embedder, None if described is None else scale * components.transform(described)
 
 
@@ -200,8 +225,10 @@ def normalise(patches: NDArray[np.float32]) -> NDArray[np.float32]:
     return rows
 
 
-def describe(images: NDArray[np.uint8], words: VisualWords, n_regions: int) -> NDArray[np.float32]:
-    """Describe each image by how much the patches of each region resemble each word.
+def describe(
+    images: NDArray[np.uint8], words: VisualWords, n_regions: int, gradient_scale: np.floating
+) -> NDArray[np.float32]:
+    """Describe each image by how much the patches of each region resemble each word, and by its gradients.
 
     Parameters
     ----------
@@ -209,11 +236,13 @@ def describe(images: NDArray[np.uint8], words: VisualWords, n_regions: int) -> N
     words : VisualWords
     n_regions : int
         Along each side.
+    gradient_scale : float
+        What gradients are multiplied by; with 0 there are none.
 
     Returns
     -------
-    ndarray of shape (n_images, n_regions ** 2 * n_words), float32
-        The square root of the mean activation of a word over the patches of a region.
+    ndarray of shape (n_images, n_regions ** 2 * n_words + n_gradients), float32
+        The square root of the mean activation of a word over the patches of a region; then what `sum_gradients` gives.
     """
     patch_size, (n_words, n_values) = words.patch_size, words.words.shape
     n_places = [side - patch_size + 1 for side in images.shape[1:3]]
@@ -224,7 +253,9 @@ def describe(images: NDArray[np.uint8], words: VisualWords, n_regions: int) -> N
     # A product and a maximum by element, which are each twice as fast as NumPy's mean and its maximum with a number.
     mean, zero = np.full((n_words, 1), 1 / n_words, np.float32), np.zeros(n_words, np.float32)
     share = np.float32(n_regions**2 / math.prod(n_places))
-    described = np.empty((len(images), n_regions**2, n_words), np.float32)
+    n_answers = n_regions**2 * n_words
+    n_gradients = count_cells(images.shape[1:3]) ** 2 * N_ORIENTATIONS if gradient_scale else 0
+    described = np.empty((len(images), n_answers + n_gradients), np.float32)
 
     def describe_some(rows: slice) -> None:
         pixels = to_unit_range(images[rows])
@@ -239,7 +270,40 @@ def describe(images: NDArray[np.uint8], words: VisualWords, n_regions: int) -> N
         np.maximum(activation, zero, out=activation)
         by_place = activation.reshape(len(pixels), *n_places, n_words)
         answers = np.stack([by_place[:, *region].sum(axis=(1, 2)) for region in regions], axis=1)
-        described[rows] = np.sqrt(answers * share)
+        described[rows, :n_answers] = np.sqrt(answers * share).reshape(len(pixels), -1)
+        if gradient_scale:
+            described[rows, n_answers:] = gradient_scale * sum_gradients(pixels)
 
     run_blocks(describe_some, len(images), IMAGES_AT_ONCE, title="visual words")
-    return described.reshape(len(images), -1)
+    return described
+
+
+def count_cells(sides: tuple[int, ...]) -> int:
+    """Give how many cells an image has for its gradients along each side: no more than pixels."""
+    return min(N_CELLS, *sides)
+
+
+def sum_gradients(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sum the gradients in each cell of an image, by the direction of the line that they stand across.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (n_images, height, width, channels), float32, in 0-1
+
+    Returns
+    -------
+    ndarray of shape (n_images, n_cells ** 2 * N_ORIENTATIONS), float32
+        The square root of the sum over the pixels of a cell and the channels: a gradient counts by its size for the
+        direction that it has, less the further it is from it, and not for the next.
+    """
+    n_cells = count_cells(pixels.shape[1:3])
+    padded = np.pad(pixels, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    down, across = padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1], padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]
+    size = np.sqrt(np.square(down) + np.square(across))
+    # By products with each direction: the arc tangent of a gradient has other last digits in every libm.
+    angles = np.pi * np.arange(N_ORIENTATIONS) / N_ORIENTATIONS
+    along = np.abs(across[..., None] * np.float32(np.cos(angles)) + down[..., None] * np.float32(np.sin(angles)))
+    along -= size[..., None] * np.float32(np.cos(np.pi / N_ORIENTATIONS))
+    votes = np.maximum(along, np.zeros(N_ORIENTATIONS, np.float32), out=along).sum(axis=3)
+    top, left = (np.linspace(0, side, n_cells + 1).round().astype(int)[:-1] for side in pixels.shape[1:3])
+    return np.sqrt(np.add.reduceat(np.add.reduceat(votes, top, axis=1), left, axis=2)).reshape(len(pixels), -1)

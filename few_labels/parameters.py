@@ -45,6 +45,7 @@ class Embed(_Group):
     n_words: Annotated[_Count, Field(ge=2)]
     patch_size: Annotated[_Count, Field(ge=2)]
     n_regions: Annotated[_Int, Field(ge=1, le=8)]
+    gradient_weight: Annotated[_Float, Field(ge=0, le=100)]
     n_components: _Count
 
 

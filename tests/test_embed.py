@@ -9,7 +9,15 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
 from few_labels import embedding as module
-from few_labels.embedding import Pixels, VisualWords, describe, fit_patches, learn_words, normalise
+from few_labels.embedding import (
+    Pixels,
+    VisualWords,
+    describe,
+    fit_patches,
+    learn_words,
+    normalise,
+    sum_gradients,
+)
 from few_labels.errors import InputError
 from few_labels.images import to_pixel_vectors, to_unit_range
 from few_labels.logistic_regression import train
@@ -41,7 +49,7 @@ def test_a_patch_is_normalised_to_brightness_0_and_contrast_1(images: np.ndarray
 
 def test_an_image_is_described_as_the_definition_says(images: np.ndarray) -> None:
     words = learn_words(images, n_words=8, patch_size=7, seed=0)
-    described = describe(images[:3], words, N_REGIONS)
+    described = describe(images[:3], words, N_REGIONS, np.float32(0))
     edges = [0, 7, 15, 22]
     for image, row in zip(images[:3], described.reshape(3, N_REGIONS, N_REGIONS, 8), strict=True):
         for top in range(N_REGIONS):
@@ -84,7 +92,9 @@ def test_the_test_images_teach_the_embedding_nothing(recipe_run: Clone, tmp_path
 def test_images_of_any_shape_are_embedded(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "N_SAMPLED_PATCHES", 5000)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    embedder, embedding = fit_patches(images, n_words=4, patch_size=5, n_regions=2, n_components=8, seed=0)
+    embedder, embedding = fit_patches(
+        images, n_words=4, patch_size=5, n_regions=2, gradient_weight=0.5, n_components=8, seed=0
+    )
     assert embedding is not None
     assert embedding.shape == (40, 8)
     np.testing.assert_allclose(embedder.transform(images[:3]), embedding[:3], atol=1e-4)
@@ -95,12 +105,14 @@ def test_images_of_any_shape_are_embedded(shape: tuple[int, ...], monkeypatch: p
 def test_a_patch_has_to_fit_as_often_as_there_are_regions(patch_size: int, n_regions: int) -> None:
     images = np.zeros((40, 12, 20, 1), np.uint8)
     with pytest.raises(InputError, match=f"patch_size is {patch_size} and n_regions {n_regions}: an image of 12 x 20"):
-        fit_patches(images, n_words=4, patch_size=patch_size, n_regions=n_regions, n_components=8, seed=0)
+        fit_patches(
+            images, n_words=4, patch_size=patch_size, n_regions=n_regions, gradient_weight=0.5, n_components=8, seed=0
+        )
 
 
 def test_it_tells_more_than_pixels_do(small_run: Clone, images: np.ndarray) -> None:
     labels = np.load(small_run.path / "data" / "train_labels.npy")
-    described = describe(images, learn_words(images, n_words=100, patch_size=7, seed=0), N_REGIONS)
+    described = describe(images, learn_words(images, n_words=100, patch_size=7, seed=0), N_REGIONS, np.float32(0))
     pixels = to_pixel_vectors(images)
     embedding = PCA(200, svd_solver="covariance_eigh").fit_transform(described)
     embedding *= np.sqrt(pixels.var(axis=0).sum() / embedding.var(axis=0).sum())
@@ -154,7 +166,7 @@ def test_an_image_in_colour_is_described_as_the_definition_says(noise: NDArray[n
     rng = np.random.default_rng(1)
     mean, whitening, centroids = np.split(rng.normal(size=(32, 27)).astype(np.float32), [1, 28])
     mean = mean[0]
-    described = describe(noise, VisualWords(3, mean, whitening, centroids), n_regions)
+    described = describe(noise, VisualWords(3, mean, whitening, centroids), n_regions, np.float32(0))
     assert described.shape == (70, n_regions**2 * 4)
     assert described.dtype == np.float32
     down, across = ([round(i * n / n_regions) for i in range(n_regions + 1)] for n in (7, 10))
@@ -169,6 +181,53 @@ def test_an_image_in_colour_is_described_as_the_definition_says(noise: NDArray[n
         np.testing.assert_allclose(described[row], expected.ravel(), rtol=1e-3, atol=1e-3)
 
 
+def test_gradients_are_summed_by_cell_and_direction(noise: NDArray[np.uint8]) -> None:
+    pixels = to_unit_range(noise[:2])
+    height, width = pixels.shape[1:3]
+    down, across = ([round(i * n / 7) for i in range(8)] for n in (height, width))
+    expected = np.zeros((2, 7, 7, 8))
+    for image, y, x, channel in np.ndindex(pixels.shape):
+        plane = pixels[image, :, :, channel].astype(np.float64)
+        dy = plane[min(y + 1, height - 1), x] - plane[max(y - 1, 0), x]
+        dx = plane[y, min(x + 1, width - 1)] - plane[y, max(x - 1, 0)]
+        cell = np.searchsorted(down, y, side="right") - 1, np.searchsorted(across, x, side="right") - 1
+        for direction in range(8):
+            off = np.arctan2(dy, dx) - np.pi * direction / 8
+            expected[image, *cell, direction] += np.hypot(dy, dx) * max(0, abs(np.cos(off)) - np.cos(np.pi / 8))
+    np.testing.assert_allclose(sum_gradients(pixels), np.sqrt(expected).reshape(2, -1), atol=1e-3)
+
+
+def test_an_edge_counts_for_its_direction_alone() -> None:
+    steps = np.zeros((3, 28, 28, 1), np.float32)
+    steps[0, 14:] = 1  # its gradient stands upright
+    steps[1, :, 14:] = 1
+    found = sum_gradients(steps).reshape(3, -1, 8).sum(axis=1)
+    assert [np.flatnonzero(row > 1e-3).tolist() for row in found] == [[4], [0], []]
+
+
+def test_gradients_have_their_weight_beside_the_words(images: np.ndarray) -> None:
+    """As wide as asked for, by standard deviations; the rest of what is described stays as it was."""
+    how = {"n_words": 10, "patch_size": 7, "n_regions": 2, "n_components": 5, "seed": 0}
+    plain, weighed = (fit_patches(images, gradient_weight=weight, **how)[0] for weight in (0, 0.5))
+    assert plain.gradient_scale == 0
+    described = describe(images, weighed.words, 2, weighed.gradient_scale)
+    assert described.shape == (len(images), 4 * 10 + 49 * 8)
+    np.testing.assert_array_equal(described[:, :40], describe(images, plain.words, 2, np.float32(0)))
+    words, gradients = (part.var(axis=0).sum() for part in np.split(described, [40], axis=1))
+    assert np.sqrt(gradients / words) == pytest.approx(0.5, rel=0.05)
+
+
+def test_images_without_any_edge_have_no_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "N_SAMPLED_PATCHES", 500)
+    flat = np.full((30, 12, 12, 1), 200, np.uint8)
+    embedder, embedding = fit_patches(
+        flat, n_words=2, patch_size=4, n_regions=2, gradient_weight=0.5, n_components=3, seed=0
+    )
+    assert embedder.gradient_scale == 0
+    assert embedding is not None
+    np.testing.assert_array_equal(embedding, np.zeros((30, 3)))
+
+
 @pytest.mark.parametrize(("n_components", "n_sampled", "n_kept"), [(5, 70, 5), (1000, 70, 16), (1000, 12, 12)])
 def test_the_embedding_is_the_components_of_the_descriptions_of_a_sample(
     noise: NDArray[np.uint8],
@@ -179,11 +238,13 @@ def test_the_embedding_is_the_components_of_the_descriptions_of_a_sample(
 ) -> None:
     monkeypatch.setattr(module, "N_SAMPLED_PATCHES", 500)
     monkeypatch.setattr(module, "N_SAMPLED_IMAGES", n_sampled)
-    embedder, embedding = fit_patches(noise, n_words=4, patch_size=4, n_regions=2, n_components=n_components, seed=5)
+    embedder, embedding = fit_patches(
+        noise, n_words=4, patch_size=4, n_regions=2, gradient_weight=0, n_components=n_components, seed=5
+    )
     assert embedding is not None
     words = learn_words(noise, n_words=4, patch_size=4, seed=5)
     np.testing.assert_allclose(embedder.words.words, words.words, atol=1e-5)
-    described = describe(noise, words, 2)
+    described = describe(noise, words, 2, np.float32(0))
     sample = np.random.default_rng(5).permutation(70)[:n_sampled]
     components = PCA(n_kept).fit(described[sample])
     spread = to_pixel_vectors(noise[sample]).var(axis=0).sum() / components.explained_variance_.sum()
@@ -207,6 +268,16 @@ def test_places_for_a_patch_are_counted(noise: NDArray[np.uint8], monkeypatch: p
             "patch along a side, allowed are as many regions at most$"
         )
         with pytest.raises(InputError, match=said):
-            fit_patches(noise, n_words=2, patch_size=patch_size, n_regions=n_regions, n_components=2, seed=0)
+            fit_patches(
+                noise,
+                n_words=2,
+                patch_size=patch_size,
+                n_regions=n_regions,
+                gradient_weight=0.5,
+                n_components=2,
+                seed=0,
+            )
     for patch_size, n_regions in [(9, 1), (6, 4)]:
-        fit_patches(noise, n_words=2, patch_size=patch_size, n_regions=n_regions, n_components=2, seed=0)
+        fit_patches(
+            noise, n_words=2, patch_size=patch_size, n_regions=n_regions, gradient_weight=0.5, n_components=2, seed=0
+        )

@@ -69,6 +69,7 @@ RERUNS_OF_THE_RECIPE: list[tuple[str, Any, set[str]]] = [
     ("embed.n_words", 10, {"embed", "kmeans", "select-labels"} | SPREAD),
     ("embed.patch_size", 5, {"embed", "kmeans", "select-labels"} | SPREAD),
     ("embed.n_regions", 2, {"embed", "kmeans", "select-labels"} | SPREAD),
+    ("embed.gradient_weight", 0, {"embed", "kmeans", "select-labels"} | SPREAD),
     ("embed.n_components", 10, {"embed", "kmeans", "select-labels"} | SPREAD),
     ("select_labels.n_labels", 50, {"select-labels"} | SPREAD),
     ("select_labels.n_rounds", 2, {"select-labels"} | SPREAD),

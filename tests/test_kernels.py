@@ -28,7 +28,7 @@ images = rng.integers(0, 256, (n, 28, 28, 1), np.uint8)
 X = images.reshape(n, -1).astype(np.float32) / 255
 y = np.arange(n, dtype=np.uint8) % 10
 kmeans = fit_kmeans(X, n // 20, n_components=16, n_iter_components=4, n_iter_pixels=2, seed=0)
-_, embedding = fit_patches(images, n_words=20, patch_size=7, n_regions=3, n_components=30, seed=0)
+_, embedding = fit_patches(images, n_words=20, patch_size=7, n_regions=3, gradient_weight=0.5, n_components=30, seed=0)
 graph = join_neighbours(embedding, 15)
 classifier = train(X, y, C=0.3, max_iter=20, seed=0)
 
