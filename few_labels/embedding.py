@@ -33,9 +33,9 @@ N_WEIGHED_IMAGES = 1000
 PATCH_VARIANCE_FLOOR = 0.01
 DIRECTION_VARIANCE_FLOOR = 0.1
 N_WORD_ITERATIONS = 25
-# Of the grid that gradients are summed over, along each side, and the directions that a line may have.
+# Of the grid that gradients are summed over, along each side, and the directions that a gradient may have.
 N_CELLS = 7
-N_ORIENTATIONS = 8
+N_DIRECTIONS = 12
 # So few that what their patches answer stays in a core's cache.
 IMAGES_AT_ONCE = 4
 IMAGES_HELD = 8192
@@ -254,7 +254,7 @@ def describe(
     mean, zero = np.full((n_words, 1), 1 / n_words, np.float32), np.zeros(n_words, np.float32)
     share = np.float32(n_regions**2 / math.prod(n_places))
     n_answers = n_regions**2 * n_words
-    n_gradients = count_cells(images.shape[1:3]) ** 2 * N_ORIENTATIONS if gradient_scale else 0
+    n_gradients = count_cells(images.shape[1:3]) ** 2 * N_DIRECTIONS if gradient_scale else 0
     described = np.empty((len(images), n_answers + n_gradients), np.float32)
 
     def describe_some(rows: slice) -> None:
@@ -284,7 +284,7 @@ def count_cells(sides: tuple[int, ...]) -> int:
 
 
 def sum_gradients(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sum the gradients in each cell of an image, by the direction of the line that they stand across.
+    """Sum the gradients in each cell of an image by their direction.
 
     Parameters
     ----------
@@ -292,18 +292,21 @@ def sum_gradients(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Returns
     -------
-    ndarray of shape (n_images, n_cells ** 2 * N_ORIENTATIONS), float32
-        The square root of the sum over the pixels of a cell and the channels: a gradient counts by its size for the
-        direction that it has, less the further it is from it, and not for the next.
+    ndarray of shape (n_images, n_cells ** 2 * N_DIRECTIONS), float32
+        The square roots of sums over pixels and channels. A gradient counts by its size, the less the further it is
+        from a direction and its pixel from the middle of a cell: not at all in the next direction or cell.
     """
     n_cells = count_cells(pixels.shape[1:3])
     padded = np.pad(pixels, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
     down, across = padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1], padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]
     size = np.sqrt(np.square(down) + np.square(across))
     # By products with each direction: the arc tangent of a gradient has other last digits in every libm.
-    angles = np.pi * np.arange(N_ORIENTATIONS) / N_ORIENTATIONS
-    along = np.abs(across[..., None] * np.float32(np.cos(angles)) + down[..., None] * np.float32(np.sin(angles)))
-    along -= size[..., None] * np.float32(np.cos(np.pi / N_ORIENTATIONS))
-    votes = np.maximum(along, np.zeros(N_ORIENTATIONS, np.float32), out=along).sum(axis=3)
-    top, left = (np.linspace(0, side, n_cells + 1).round().astype(int)[:-1] for side in pixels.shape[1:3])
-    return np.sqrt(np.add.reduceat(np.add.reduceat(votes, top, axis=1), left, axis=2)).reshape(len(pixels), -1)
+    angles = 2 * np.pi * np.arange(N_DIRECTIONS) / N_DIRECTIONS
+    along = across[..., None] * np.float32(np.cos(angles)) + down[..., None] * np.float32(np.sin(angles))
+    along -= size[..., None] * np.float32(np.cos(2 * np.pi / N_DIRECTIONS))
+    votes = np.maximum(along, np.zeros(N_DIRECTIONS, np.float32), out=along).sum(axis=3)
+    for axis, side in enumerate(pixels.shape[1:3], start=1):
+        places = (np.arange(side) + 0.5) * n_cells / side - 0.5
+        share = np.maximum(0, 1 - np.abs(np.arange(n_cells)[:, None] - places)).astype(np.float32)
+        votes = np.moveaxis(np.tensordot(share, votes, axes=(1, axis)), 0, axis)
+    return np.sqrt(votes).reshape(len(pixels), -1)

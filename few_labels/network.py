@@ -271,6 +271,7 @@ def train(
         feed(X, targets, kept, batch_size, settings.mixup, seed),
         validation_data=feed(X, targets, held_out, batch_size),
         epochs=epochs,
+        shuffle=False,
         verbose=0,
         callbacks=[
             keras.callbacks.EarlyStopping("val_loss", patience=settings.patience, restore_best_weights=True),

@@ -2,6 +2,7 @@
 
 import stages  # noqa: F401  # isort: skip: it pins the kernels, before NumPy is imported
 
+import fcntl
 import gzip
 import json
 import os
@@ -10,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -214,54 +216,81 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
 
 
+def make_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Make a folder that all processes of pytest-xdist share; who comes second waits for who came first."""
+    folder = tmp_path_factory.getbasetemp()
+    path = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / name
+    with path.with_name(f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            # One that failed half-way is not there for the next.
+            unfinished = path.with_name(f"{name}.unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            make(unfinished)
+            unfinished.rename(path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def idx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The four real IDX files, two of them gzipped."""
-    folder = tmp_path_factory.mktemp("idx")
-    for name, content in fetch(FASHION, "auto").items():
-        if name.startswith("t10k"):
-            (folder / f"{name}.gz").write_bytes(gzip.compress(content, compresslevel=1))
-        else:
-            (folder / name).write_bytes(content)
-    return folder
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        for name, content in fetch(FASHION, "auto").items():
+            if name.startswith("t10k"):
+                (folder / f"{name}.gz").write_bytes(gzip.compress(content, compresslevel=1))
+            else:
+                (folder / name).write_bytes(content)
+
+    return make_once(tmp_path_factory, "idx", make)
 
 
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory, idx_folder: Path) -> Clone:
     """A clone in which the small pipeline has run once and its results are committed. Tests work on copies of it."""
-    clone = clone_project(tmp_path_factory.mktemp("small_run") / "clone")
-    clone.set_params(SMALL | {"download.source": str(idx_folder)})
-    shutil.copy(clone.path / "datasets/fashion-mnist.yaml", clone.path / "datasets/the-same.yaml")
-    clone.repro()
-    # A person gave the same answers, which are there for whoever asks for a person's.
-    bought = pd.read_csv(clone.path / "data" / "bought_labels.csv")
-    for image, label in zip(bought["image"], bought["class"], strict=True):
-        append_answer(clone.path / "labels/fashion-mnist.csv", image=image, label=label, annotator="A. Tester", round=1)
-    assert clone.repro() == ["select-labels"]
-    clone.git("add", "--all")
-    clone.git("commit", "--quiet", "--message", "A small run")
-    return clone
+
+    def make(path: Path) -> None:
+        clone = clone_project(path)
+        clone.set_params(SMALL | {"download.source": str(idx_folder)})
+        shutil.copy(clone.path / "datasets/fashion-mnist.yaml", clone.path / "datasets/the-same.yaml")
+        clone.repro()
+        # A person gave the same answers, which are there for whoever asks for a person's.
+        ledger, bought = clone.path / "labels/fashion-mnist.csv", pd.read_csv(clone.path / "data" / "bought_labels.csv")
+        for image, label in zip(bought["image"], bought["class"], strict=True):
+            append_answer(ledger, image=image, label=label, annotator="A. Tester", round=1)
+        assert clone.repro() == ["select-labels"]
+        clone.git("add", "--all")
+        clone.git("commit", "--quiet", "--message", "A small run")
+
+    return Clone(make_once(tmp_path_factory, "small_run", make))
 
 
 @pytest.fixture(scope="session")
 def recipe_run(small_run: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The small run with the settings of the recipe for few labels. Tests work on copies of it."""
-    clone = small_run.copy_to(tmp_path_factory.mktemp("recipe_run") / "clone")
-    clone.set_params(SMALL_RECIPE)
-    clone.repro()
-    clone.git("add", "--all")
-    clone.git("commit", "--quiet", "--message", "The recipe for few labels")
-    return clone
+
+    def make(path: Path) -> None:
+        clone = small_run.copy_to(path)
+        clone.set_params(SMALL_RECIPE)
+        clone.repro()
+        clone.git("add", "--all")
+        clone.git("commit", "--quiet", "--message", "The recipe for few labels")
+
+    return Clone(make_once(tmp_path_factory, "recipe_run", make))
 
 
 @pytest.fixture(scope="session")
 def with_experiment(small_run: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The small run, beside an experiment ``half`` that spread each label over half of its cluster."""
-    clone = small_run.copy_to(tmp_path_factory.mktemp("with_experiment") / "clone")
-    clone.sh("dvc exp run --name half -S percentile=50")
-    clone.git("checkout", ".")
-    clone.sh("dvc checkout")
-    return clone
+
+    def make(path: Path) -> None:
+        clone = small_run.copy_to(path)
+        clone.sh("dvc exp run --name half -S percentile=50")
+        clone.git("checkout", ".")
+        clone.sh("dvc checkout")
+
+    return Clone(make_once(tmp_path_factory, "with_experiment", make))
 
 
 @pytest.fixture

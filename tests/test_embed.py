@@ -184,25 +184,26 @@ def test_an_image_in_colour_is_described_as_the_definition_says(noise: NDArray[n
 def test_gradients_are_summed_by_cell_and_direction(noise: NDArray[np.uint8]) -> None:
     pixels = to_unit_range(noise[:2])
     height, width = pixels.shape[1:3]
-    down, across = ([round(i * n / 7) for i in range(8)] for n in (height, width))
-    expected = np.zeros((2, 7, 7, 8))
+    expected = np.zeros((2, 7, 7, 12))
     for image, y, x, channel in np.ndindex(pixels.shape):
         plane = pixels[image, :, :, channel].astype(np.float64)
         dy = plane[min(y + 1, height - 1), x] - plane[max(y - 1, 0), x]
         dx = plane[y, min(x + 1, width - 1)] - plane[y, max(x - 1, 0)]
-        cell = np.searchsorted(down, y, side="right") - 1, np.searchsorted(across, x, side="right") - 1
-        for direction in range(8):
-            off = np.arctan2(dy, dx) - np.pi * direction / 8
-            expected[image, *cell, direction] += np.hypot(dy, dx) * max(0, abs(np.cos(off)) - np.cos(np.pi / 8))
+        for down, across, direction in np.ndindex(7, 7, 12):
+            far = abs((y + 0.5) * 7 / height - (down + 0.5)), abs((x + 0.5) * 7 / width - (across + 0.5))
+            off = np.arctan2(dy, dx) - 2 * np.pi * direction / 12
+            vote = np.hypot(dy, dx) * max(0, np.cos(off) - np.cos(np.pi / 6))
+            expected[image, down, across, direction] += max(0, 1 - far[0]) * max(0, 1 - far[1]) * vote
     np.testing.assert_allclose(sum_gradients(pixels), np.sqrt(expected).reshape(2, -1), atol=1e-3)
 
 
 def test_an_edge_counts_for_its_direction_alone() -> None:
-    steps = np.zeros((3, 28, 28, 1), np.float32)
-    steps[0, 14:] = 1  # its gradient stands upright
-    steps[1, :, 14:] = 1
-    found = sum_gradients(steps).reshape(3, -1, 8).sum(axis=1)
-    assert [np.flatnonzero(row > 1e-3).tolist() for row in found] == [[4], [0], []]
+    steps = np.zeros((4, 28, 28, 1), np.float32)
+    steps[0, :, 14:] = 1
+    steps[1, 14:] = 1
+    steps[2, :, :14] = 1
+    found = sum_gradients(steps).reshape(4, -1, 12).sum(axis=1)
+    assert [np.flatnonzero(row > 1e-3).tolist() for row in found] == [[0], [3], [6], []]
 
 
 def test_gradients_have_their_weight_beside_the_words(images: np.ndarray) -> None:
@@ -211,7 +212,7 @@ def test_gradients_have_their_weight_beside_the_words(images: np.ndarray) -> Non
     plain, weighed = (fit_patches(images, gradient_weight=weight, **how)[0] for weight in (0, 0.5))
     assert plain.gradient_scale == 0
     described = describe(images, weighed.words, 2, weighed.gradient_scale)
-    assert described.shape == (len(images), 4 * 10 + 49 * 8)
+    assert described.shape == (len(images), 4 * 10 + 49 * 12)
     np.testing.assert_array_equal(described[:, :40], describe(images, plain.words, 2, np.float32(0)))
     words, gradients = (part.var(axis=0).sum() for part in np.split(described, [40], axis=1))
     assert np.sqrt(gradients / words) == pytest.approx(0.5, rel=0.05)
