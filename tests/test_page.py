@@ -271,6 +271,7 @@ def test_the_whole_story(project: Labelling) -> None:
             page.process.wait()
 
         # As make label begins: what is missing is made, whatever the kill left undone.
+        project.clone.sh("make mended")
         project.clone.dvc("repro", "select-labels")
         with serving(project) as page:
             person.open(page.url)
