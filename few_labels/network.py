@@ -266,10 +266,11 @@ def train(
         metrics=["accuracy"],
         steps_per_execution=min(MIN_STEPS_PER_EPOCH, steps_per_epoch),
     )
-    targets = weigh_classes(y, n_classes, weight)
+    # TensorFlow's own copies, once for both parts.
+    images, targets = tf.constant(X), tf.constant(weigh_classes(y, n_classes, weight))
     network.fit(
-        feed(X, targets, kept, batch_size, settings.mixup, seed),
-        validation_data=feed(X, targets, held_out, batch_size),
+        feed(images, targets, kept, batch_size, settings.mixup, seed),
+        validation_data=feed(images, targets, held_out, batch_size),
         epochs=epochs,
         shuffle=False,
         verbose=0,
@@ -305,8 +306,8 @@ def weigh_classes(
 
 
 def feed(
-    X: NDArray[np.uint8 | np.float32],
-    targets: NDArray[np.float32],
+    images: tf.Tensor,
+    targets: tf.Tensor,
     rows: NDArray[np.int64],
     batch_size: int,
     mixup: float = 0,
@@ -316,9 +317,9 @@ def feed(
 
     Parameters
     ----------
-    X : ndarray of shape (n_images, height, width, channels), uint8, or float32 in 0-1
+    images : tf.Tensor of shape (n_images, height, width, channels), uint8, or float32 in 0-1
         Or of shape (n_images, n_components), float32, for a dense network.
-    targets : ndarray of shape (n_images, n_classes), float32
+    targets : tf.Tensor of shape (n_images, n_classes), float32
     rows : ndarray, int64
         Which images, in which order.
     batch_size : int
@@ -333,11 +334,10 @@ def feed(
     tf.data.Dataset
         Batches of images, float32, and of their targets.
     """
-    images, classes = tf.constant(X), tf.constant(targets)
     mix = keras.layers.MixUp(alpha=mixup, seed=seed, dtype="float32")
 
     def bring(some: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        seen, wanted = tf.gather(images, some), tf.gather(classes, some)
+        seen, wanted = tf.gather(images, some), tf.gather(targets, some)
         if seen.dtype == tf.uint8:
             seen = tf.cast(seen, tf.float32) / 255
         if mixup:

@@ -23,7 +23,7 @@ from few_labels.network import (
     weigh_classes,
 )
 from few_labels.parameters import Architecture, TrainNN
-from few_labels.tensorflow_setup import keras
+from few_labels.tensorflow_setup import keras, tf
 from tests.conftest import Clone, read_images, read_labels
 
 FASHION = (28, 28, 1)
@@ -135,7 +135,7 @@ MIXING = SETTINGS.model_copy(update={"mixup": 0.5})
 
 def test_mixed_images_have_the_mixture_of_their_targets(images: np.ndarray) -> None:
     targets = weigh_classes(np.arange(10, dtype=np.uint8), 10, None)
-    examples = feed(images, targets, np.arange(10), batch_size=50, mixup=1.0, seed=1)
+    examples = feed(tf.constant(images), tf.constant(targets), np.arange(10), batch_size=50, mixup=1.0, seed=1)
     made = [batch for _ in range(20) for batch in examples]
     changed, mixed = (np.concatenate([part.numpy() for part in parts]) for parts in zip(*made, strict=True))
     np.testing.assert_allclose(mixed.sum(axis=1), 1, rtol=1e-6)
@@ -146,13 +146,13 @@ def test_mixed_images_have_the_mixture_of_their_targets(images: np.ndarray) -> N
 def test_each_image_comes_once_an_epoch_with_its_target(idx_folder: Path) -> None:
     pictures, rows = read_images(idx_folder)[:100], np.array([7, 3, 90, 50, 4])
     targets = np.arange(200, dtype=np.float32).reshape(100, 2)
-    in_order = list(feed(pictures, targets, rows, batch_size=3))
+    given = tf.constant(pictures), tf.constant(targets)
+    in_order = list(feed(*given, rows, batch_size=3))
     assert [len(part) for part, _ in in_order] == [3, 2]
-    for found, expected in zip(
-        zip(*in_order, strict=True), (to_unit_range(pictures[rows]), targets[rows]), strict=True
-    ):
+    wanted = to_unit_range(pictures[rows]), targets[rows]
+    for found, expected in zip(zip(*in_order, strict=True), wanted, strict=True):
         np.testing.assert_array_equal(np.concatenate(found), expected)
-    shuffled = feed(pictures, targets, rows, batch_size=5, seed=1)
+    shuffled = feed(*given, rows, batch_size=5, seed=1)
     first, second = (np.concatenate([part for _, part in shuffled])[:, 0] // 2 for _ in range(2))
     assert sorted(first) == sorted(second) == sorted(rows)
     assert first.tolist() != second.tolist()
