@@ -224,14 +224,16 @@ class Relay:
             while True:
                 client, _ = self.listener.accept()
                 try:
-                    upstream = socket.create_connection((HOST, self.server.port))
-                except OSError:
+                    self.join(client)
+                except OSError:  # the server is dead, or died while this was being set up: later clients still get through
                     client.close()
-                    continue
-                self.connections += [client, upstream]
-                for source, destination in ((client, upstream), (upstream, client)):
-                    source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    threading.Thread(target=self.copy, args=(source, destination), daemon=True).start()
+
+    def join(self, client: socket.socket) -> None:
+        upstream = socket.create_connection((HOST, self.server.port))
+        self.connections += [client, upstream]
+        for source, destination in ((client, upstream), (upstream, client)):
+            source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=self.copy, args=(source, destination), daemon=True).start()
 
     def copy(self, source: socket.socket, destination: socket.socket) -> None:
         with suppress(OSError):
