@@ -115,6 +115,20 @@ def wilson_interval(n_right: int, n: int) -> tuple[float, float]:
     return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
+def average(scores: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average the probabilities of two classifiers: they err on different images, and the mean on fewer.
+
+    Parameters
+    ----------
+    scores, others : ndarray of shape (n_images, n_classes), float32, in 0-1
+
+    Returns
+    -------
+    ndarray of shape (n_images, n_classes), float32, in 0-1
+    """
+    return (scores + others) / np.float32(2)
+
+
 def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_], n_bins: int = 10) -> "pd.DataFrame":
     """Compare how sure answers are with how often they are right, in bins of equal width.
 

@@ -3,8 +3,12 @@
 Centring takes away the direction that makes the problem ill-conditioned, the components that are left out hold little
 but noise, and shrinking the leading ones evens out what remains: L-BFGS needs a fraction of the iterations, and each
 costs a fraction. The coefficients are turned back, so the model answers for features as they are.
+
+With a kernel its borders are curved (Zhu and Hastie 2005, "Kernel logistic regression and the import vector machine"):
+what it is fitted on is how like images are to those whose label is known, as `few_labels.kernel_map` has it.
 """
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,12 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
 
 from few_labels.artifacts import LabelledImages
-from few_labels.blocks import fits, make_rows, map_blocks, map_partitions, run_partitions
+from few_labels.blocks import fits, make_rows, map_blocks, map_partitions, run_blocks, run_partitions
 from few_labels.components import Components, fit_components
 from few_labels.errors import require_several_classes
 from few_labels.folds import N_FOLDS, cut_folds
+from few_labels.kernel_map import KernelMap, fit_kernel_map
+from few_labels.parameters import Kernel
 from few_labels.stored import Rows, Stored
 
 N_COMPONENTS = 300
@@ -27,6 +34,8 @@ ROWS_AT_ONCE = 4096
 SHRUNK_VARIANCE = 10.0
 # Folds share them, and a few hundred labels cannot place more: 50 to 300 find as many errors.
 N_FOLD_COMPONENTS = 100
+# More gain little once they stand for all that was bought, and cost in proportion.
+N_LANDMARKS = 2048
 
 
 def train(
@@ -76,20 +85,25 @@ def train_on(
     X: Rows,
     labelled: LabelledImages,
     *,
+    kernel: Kernel = "none",
     C: float,
     max_iter: int,
     seed: int | None = None,
     scratch: Path | None = None,
-) -> LogisticRegression:
-    """Fit logistic regression on the labelled ones of many rows: by `train` where they fit in memory.
+) -> LogisticRegression | Pipeline:
+    """Fit logistic regression on the labelled ones of many rows, with a kernel or, as `train` does, without.
 
-    More of them are never held together: L-BFGS asks for sums over partitions, of the loss and of its gradient.
+    More rows than fit in memory are never held together: L-BFGS asks for sums over partitions, of the loss and of its
+    gradient.
 
     Parameters
     ----------
     X : ndarray or Stored of shape (n_images, n_features), float32
+        Also those without a label say in which space a kernel compares.
     labelled : LabelledImages
         Which rows to learn from, the class of each and how much it counts.
+    kernel : str
+        ``none`` or ``rational-quadratic``.
     C, max_iter, seed : float, int, int or None
         As in `train`.
     scratch : Path, optional
@@ -97,8 +111,8 @@ def train_on(
 
     Returns
     -------
-    sklearn.linear_model.LogisticRegression
-        For rows like those of ``X``.
+    sklearn.linear_model.LogisticRegression or sklearn.pipeline.Pipeline
+        For rows like those of ``X``; with a kernel the second step, after a `few_labels.kernel_map.KernelMap`.
 
     Raises
     ------
@@ -106,23 +120,73 @@ def train_on(
         If there are fewer than two classes.
     """
     n_labelled, n_features = len(labelled.index), X.shape[1]
-    if not isinstance(X, Stored) or fits((n_labelled, n_features)):
+    if kernel == "none" and (not isinstance(X, Stored) or fits((n_labelled, n_features))):
         rows = X[labelled.index]
         return train(rows, labelled.label, weight=labelled.weight, C=C, max_iter=max_iter, seed=seed)
     classes, position = np.unique(labelled.label, return_inverse=True)
     require_several_classes(len(classes))
-    among = np.zeros(len(X), bool)
-    among[labelled.index] = True
-    components = fit_components(X, min(N_COMPONENTS, n_features), among=among)
-    rotation = _shrink(components)
-    projected = make_rows(n_labelled, rotation.shape[1], scratch)
+    classifier = LogisticRegression(C=C, max_iter=max_iter, random_state=seed)
+    if kernel == "none":
+        components = fit_components(X, min(N_COMPONENTS, n_features), among=_tell_among(X, labelled))
+        rotation = _shrink(components)
+        projected = _project(partial(_project_rows, components.mean, rotation), X, labelled, rotation.shape[1], scratch)
+        return _turn_back(_fit(classifier, projected, classes, position, labelled.weight), components)
+    likeness = fit_kernel_map(X, choose_landmarks(labelled))
+    mean, whitening = likeness.transform_landmarks().mean(axis=0), likeness.whiten()
+    project = partial(_project_likeness, likeness, mean, whitening)
+    projected = _project(project, X, labelled, len(mean), scratch)
+    _fit(classifier, projected, classes, position, labelled.weight)
+    classifier.coef_ = classifier.coef_ @ whitening.T
+    classifier.intercept_ = classifier.intercept_ - classifier.coef_ @ mean
+    classifier.n_features_in_ = len(mean)
+    return make_pipeline(likeness, classifier)
+
+
+def choose_landmarks(labelled: LabelledImages) -> NDArray[np.int64]:
+    """Choose the images that others are compared with: those of the largest weight, and evenly among equal ones.
+
+    Bought labels weigh most, so they come before spread ones.
+
+    Parameters
+    ----------
+    labelled : LabelledImages
+
+    Returns
+    -------
+    ndarray of shape (n_landmarks,), int64
+        Ascending rows, N_LANDMARKS at most.
+    """
+    n_labelled = len(labelled.index)
+    if n_labelled <= N_LANDMARKS:
+        return labelled.index
+    weight = np.ones(n_labelled) if labelled.weight is None else labelled.weight
+    smallest = np.partition(weight, n_labelled - N_LANDMARKS)[n_labelled - N_LANDMARKS]
+    larger, equal = np.flatnonzero(weight > smallest), np.flatnonzero(weight == smallest)
+    n_equal = N_LANDMARKS - len(larger)
+    evenly = equal[np.arange(n_equal) * len(equal) // n_equal]
+    return np.sort(labelled.index[np.concatenate([larger, evenly])])
+
+
+def _project(
+    project: Callable[..., NDArray[np.float32]], X: Rows, labelled: LabelledImages, width: int, scratch: Path | None
+) -> Rows:
+    """Give what a function makes of the labelled rows."""
+    if not isinstance(X, Stored):
+        rows = X[labelled.index]
+        return project(rows, np.ones(len(rows), bool))
+    projected = make_rows(len(labelled.index), width, scratch)
     filled = 0
-    project = partial(_project_rows, components.mean, rotation)
-    for some in map_partitions(project, X, among, title="components of labelled images"):
+    for some in map_partitions(project, X, _tell_among(X, labelled), title="components of labelled images"):
         projected[filled : filled + len(some)] = some
         filled += len(some)
-    classifier = LogisticRegression(C=C, max_iter=max_iter, random_state=seed)
-    return _turn_back(_fit(classifier, projected, classes, position, labelled.weight), components)
+    return projected
+
+
+def _tell_among(X: Rows, labelled: LabelledImages) -> NDArray[np.bool_]:
+    """Tell which rows are labelled."""
+    among = np.zeros(len(X), bool)
+    among[labelled.index] = True
+    return among
 
 
 def _fit(
@@ -177,6 +241,23 @@ def _project_rows(
     return X[among] @ rotation - mean @ rotation
 
 
+def _project_likeness(
+    likeness: KernelMap,
+    mean: NDArray[np.float32],
+    whitening: NDArray[np.float32],
+    X: NDArray[np.float32],
+    among: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    rows = X[among]
+    projected = np.empty((len(rows), len(mean)), np.float32)
+
+    def project(some: slice) -> None:
+        np.matmul(likeness.compare(rows[some]) - mean, whitening, out=projected[some])
+
+    run_blocks(project, len(rows), ROWS_AT_ONCE)
+    return projected
+
+
 def _sum_losses(
     coefficients: NDArray[np.float64],
     X: NDArray[np.float32],
@@ -208,12 +289,13 @@ def _sum_losses(
     return loss, gradient
 
 
-def score(classifier: LogisticRegression, X: Rows, n_classes: int) -> NDArray[np.float32]:
+def score(classifier: LogisticRegression | Pipeline, X: Rows, n_classes: int) -> NDArray[np.float32]:
     """Give the probability of each class, 0 for one that the training set did not have.
 
     Parameters
     ----------
-    classifier : LogisticRegression
+    classifier : LogisticRegression or Pipeline
+        As `train_on` gives it.
     X : ndarray or Stored of shape (n_samples, n_features), float32
     n_classes : int
 
@@ -227,17 +309,30 @@ def score(classifier: LogisticRegression, X: Rows, n_classes: int) -> NDArray[np
     return scores
 
 
-def _score_rows(classifier: LogisticRegression, n_classes: int, X: NDArray[np.float32]) -> NDArray[np.float32]:
+def _score_rows(
+    classifier: LogisticRegression | Pipeline, n_classes: int, X: NDArray[np.float32]
+) -> NDArray[np.float32]:
     scores = np.zeros((len(X), n_classes), np.float32)
-    scores[:, classifier.classes_] = classifier.predict_proba(X)
+    if isinstance(classifier, LogisticRegression):
+        scores[:, classifier.classes_] = classifier.predict_proba(X)
+        return scores
+
+    likeness, linear = (step for _, step in classifier.steps)
+
+    def score_some(rows: slice) -> None:
+        scores[rows, linear.classes_] = linear.predict_proba(likeness.compare(X[rows]))
+
+    # By blocks, since likenesses are many times as many numbers as features.
+    run_blocks(score_some, len(X), ROWS_AT_ONCE)
     return scores
 
 
 def out_of_fold(
     X: NDArray[np.float32],
-    y: NDArray[np.integer],
+    y: NDArray[np.unsignedinteger],
     n_classes: int,
     *,
+    kernel: Kernel = "none",
     C: float,
     max_iter: int,
     seed: int,
@@ -249,9 +344,11 @@ def out_of_fold(
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features), float32
-    y : ndarray of shape (n_samples,), integer
+    y : ndarray of shape (n_samples,), unsigned integer
         Classes 0 to ``n_classes - 1``.
     n_classes : int
+    kernel : str
+        As in `train_on`.
     C : float
         Inverse of the regularisation strength, greater than 0.
     max_iter : int
@@ -277,7 +374,7 @@ def out_of_fold(
     # No label goes into the components, so one set serves all folds and tells none of its answers.
     components = fit_components(X, min(N_FOLD_COMPONENTS, *X.shape)).transform(X)
     for shown, judged in folds:
-        shown_weight = None if weight is None else weight[shown]
-        classifier = train(components[shown], y[shown], weight=shown_weight, C=C, max_iter=max_iter)
+        labelled = LabelledImages(shown, y[shown], None if weight is None else weight[shown])
+        classifier = train_on(components, labelled, kernel=kernel, C=C, max_iter=max_iter, seed=seed)
         scores[judged] = score(classifier, components[judged], n_classes)
     return scores

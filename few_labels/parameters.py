@@ -20,7 +20,8 @@ _Count = Annotated[_Int, Field(ge=1, le=2**31 - 1)]
 
 Architecture = Literal["compact", "large", "published", "dense"]
 Schedule = Literal["cosine", "constant"]
-SpreadingMethod = Literal["cluster", "graph", "linear", "graph-and-linear"]
+Kernel = Literal["none", "rational-quadratic"]
+SpreadingMethod = Literal["cluster", "graph", "logreg", "graph-and-logreg"]
 
 
 class _Group(BaseModel):
@@ -96,6 +97,7 @@ class Refine(_Group):
 class TrainLogreg(_Group):
     """Parameters of logistic regression, wherever it is trained."""
 
+    kernel: Kernel
     C: Annotated[_Float, Field(ge=1e-6)]
     max_iter: _Count
 
@@ -139,7 +141,7 @@ class TrainNN(_Group):
 class Evaluate(_Group):
     """Parameters of the stage ``evaluate``."""
 
-    answer: Literal["nn", "logreg", "auto"]
+    answer: Literal["nn", "logreg", "mean", "auto"]
 
 
 class AllParameters(_Group):

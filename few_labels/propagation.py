@@ -3,7 +3,7 @@
 ``cluster`` gives a cluster's label to its images: those near a centroid are the ones most likely to share the label of
 its representative (Géron, "Hands-On Machine Learning", chapter on clustering for semi-supervised learning). ``graph``
 lets labels flow along a graph of nearest neighbours (Zhou et al. 2004, "Learning with local and global consistency"),
-``linear`` asks logistic regression trained on the bought labels, and ``graph-and-linear`` averages the two, which err
+``logreg`` asks logistic regression trained on the bought labels, and ``graph-and-logreg`` averages the two, which err
 on different images. Where it is known how large the classes are, the scores of both are made to agree with it.
 ``percentile`` trades how many images take a label against how many of those labels are right.
 """
@@ -46,7 +46,7 @@ def spread_by_scores(
     network_scores: NDArray[np.float32] | None = None,
     scratch: Path | None = None,
 ) -> LabelledImages:
-    """Give each image the label that graph and linear model say, as the parameters have it.
+    """Give each image the label that graph and logistic regression say, as the parameters have it.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def spread_by_scores(
     InputError
         If ``class_prior`` does not fit the classes.
     """
-    how = propagate.model_dump(exclude={"weighting", "class_prior"}) | train_logreg.model_dump()
+    how = propagate.model_dump(exclude={"weighting", "class_prior"}) | {"train_logreg": train_logreg}
     scores = score_classes(X, bought, len(class_names), **how, network_scores=network_scores, scratch=scratch)
     if (prior := resolve_prior(propagate.class_prior, class_names)) is not None:
         scores = match_prior(scores, prior)
@@ -131,12 +131,11 @@ def score_classes(
     n_neighbours: int,
     alpha: float,
     n_steps: int,
-    C: float,
-    max_iter: int,
+    train_logreg: TrainLogreg,
     network_scores: NDArray[np.float32] | None = None,
     scratch: Path | None = None,
 ) -> NDArray[np.float32]:
-    """Say how likely each image is of each class, by the graph, by the linear model, or by the mean of the two.
+    """Say how likely each image is of each class, by the graph, by logistic regression, or by the mean of the two.
 
     Parameters
     ----------
@@ -144,15 +143,15 @@ def score_classes(
     bought : LabelledImages
     n_classes : int
     method : str
-        ``graph``, ``linear`` or ``graph-and-linear``.
+        ``graph``, ``logreg`` or ``graph-and-logreg``.
     n_neighbours : int
         Of each image in the graph.
     alpha : float
         0 to less than 1: what an image takes from its neighbours in the graph.
     n_steps : int
         How often it does.
-    C, max_iter : float, int
-        Of the linear model, as in `few_labels.logistic_regression.train`.
+    train_logreg : TrainLogreg
+        How it is trained.
     network_scores : ndarray of shape (n_images, n_classes), float32, in 0-1, or None
         What a first network says, which the mean takes in.
     scratch : Path, optional
@@ -161,17 +160,17 @@ def score_classes(
     Returns
     -------
     ndarray of shape (n_images, n_classes), float32, in 0-1
-        All zero where no label arrives along the graph and no linear model is asked.
+        All zero where no label arrives along the graph and logistic regression is not asked.
     """
     # Both take a second to load, which spreading over clusters does without.
     from few_labels.graph import join_neighbours, spread_over_graph
-    from few_labels.logistic_regression import score, train
+    from few_labels.logistic_regression import score, train_on
 
     scores = [] if network_scores is None else [network_scores]
-    if method != "linear":
+    if method != "logreg":
         scores.append(spread_over_graph(join_neighbours(X, n_neighbours, scratch), bought, n_classes, alpha, n_steps))
     if method != "graph":
-        scores.append(score(train(X[bought.index], bought.label, C=C, max_iter=max_iter), X, n_classes))
+        scores.append(score(train_on(X, bought, **train_logreg.model_dump()), X, n_classes))
     return np.mean(scores, axis=0)
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from few_labels.artifacts import Clustering, LabelledImages
 from few_labels.errors import InputError
+from few_labels.parameters import TrainLogreg
 from few_labels.stored import Rows
 
 
@@ -42,7 +43,7 @@ class Pool:
     embedding : callable or None
         Gives the rows that ``margin``'s classifier sees, of shape (n_images, n_features), float32; it is not called by
         the other strategies, which spare reading them.
-    C, max_iter : float, int
+    train_logreg : TrainLogreg
         Of that classifier.
     seed : int
     """
@@ -50,8 +51,7 @@ class Pool:
     n_images: int
     clustering: Clustering | None
     embedding: Callable[[], Rows] | None
-    C: float
-    max_iter: int
+    train_logreg: TrainLogreg
     seed: int
 
 
@@ -155,10 +155,10 @@ def _margin(pool: Pool, known: LabelledImages, open_rows: NDArray, n_wanted: int
     if pool.embedding is None or pool.clustering is None:
         raise InputError("strategy margin chooses by a clustering and an embedding, and one was not given")
     # Logistic regression takes a second to load, which the other strategies do without.
-    from few_labels.logistic_regression import score, train
+    from few_labels.logistic_regression import score, train_on
 
     X = pool.embedding()
-    classifier = train(X[known.index], known.label, C=pool.C, max_iter=pool.max_iter)
+    classifier = train_on(X, known, **pool.train_logreg.model_dump())
     second, first = np.partition(score(classifier, X, int(known.label.max()) + 1), -2, axis=1)[:, -2:].T
     margin = first - second
     margin[~open_rows] = np.inf

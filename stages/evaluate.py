@@ -1,8 +1,9 @@
 """Grade what was trained, and give the answer for the whole pool; nothing is chosen here by what grades.
 
-Both classifiers are graded on the test images whose labels are known. Which of them is the answer a parameter says, or
-the bought labels, out of fold. The audit images, drawn uniformly from the pool and kept out of training, grade the
-answer: with an interval, and without a test set. Known labels of the pool grade the spread ones, and nothing else.
+Both classifiers are graded on the test images whose labels are known. Which of them is the answer, or whether the mean
+of their probabilities is, a parameter says, or the bought labels do, out of fold. The audit images, drawn uniformly
+from the pool and kept out of training, grade the answer: with an interval, and without a test set. Known labels of the
+pool grade the spread ones, and nothing else.
 """
 
 import json
@@ -28,6 +29,7 @@ from few_labels.artifacts import (
 )
 from few_labels.calibration import (
     apply_temperature,
+    average,
     draw_reliability,
     expected_calibration_error,
     reliability,
@@ -42,7 +44,7 @@ N_SHOWN = 60
 MOST_COUNTS_WRITTEN = 20
 MOST_BARS = 40
 # What an answer that nobody gave is said to come from.
-SOURCES = {"nn": "network", "logreg": "logreg"}
+SOURCES = {"nn": "network", "logreg": "logreg", "mean": "mean"}
 
 
 def main(
@@ -93,12 +95,15 @@ def main(
     out_of_fold = grade_out_of_fold(bought_scores, purchase.label)
     model = choose(evaluate__answer, training.get("out_of_fold"), out_of_fold)
 
+    if model == "mean":
+        test["mean"], pool["mean"] = (average(scores["logreg"], scores["nn"]) for scores in (test, pool))
+
     report = {
         **grade_labels(purchase, trained_on, load_labels(train_labels, n_images)),
-        "logreg": grade_predictions(actual, test["logreg"]),
-        "nn": grade_predictions(actual, test["nn"]) | training,
+        **{classifier: grade_predictions(actual, test[classifier]) for classifier in test},
         "audit": grade_audit(audit.label, pool[model][audit.index].argmax(axis=1)),
     }
+    report["nn"] |= training
     # The network answers where nothing else is said.
     if evaluate__answer != "nn":
         report["answer"] = model
@@ -109,8 +114,8 @@ def main(
         subject, truth = "audit images", audit.label
         shown = {model: pool[model][audit.index] for model in pool}
     report["calibration"] = {model: grade_confidence(truth, shown[model]) for model in shown}
-    for classifier, answers in shown.items():
-        write_plots(plots, classifier, truth, answers, class_names, subject)
+    for classifier in ("logreg", "nn"):
+        write_plots(plots, classifier, truth, shown[classifier], class_names, subject)
     with replacing(metrics) as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n")
 
@@ -130,15 +135,15 @@ def choose(answer: str, network: float | None, logreg: float | None) -> str:
     Parameters
     ----------
     answer : str
-        ``nn``, ``logreg``, or ``auto``: the one that is right about more of the bought labels, out of fold.
+        ``nn``, ``logreg``, ``mean``, or ``auto``: the one that is right about more of the bought labels, out of fold.
     network, logreg : float or None
         The accuracy of each on them, in 0-1.
 
     Returns
     -------
     str
-        ``nn`` or ``logreg``: where both are right as often the one that is less work, and where the labels are too few
-        to judge by the default.
+        ``nn``, ``logreg`` or ``mean``. By ``auto``, where both are right as often the one that is less work, and where
+        the labels are too few to judge by the default.
     """
     if answer != "auto":
         return answer

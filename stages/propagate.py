@@ -1,4 +1,4 @@
-"""Spread each bought label over images that are like the bought one: by cluster, or by graph and linear model.
+"""Spread each bought label over images that are like the bought one: by cluster, or by graph and logistic regression.
 
 Where `stages.refine` trained a first network, what it learned of the images tells which of them are alike too.
 """

@@ -64,7 +64,7 @@ def main(
         if propagate.method == "cluster":
             raise InputError(
                 f"refine.max_steps is {refine.max_steps}, allowed is 0 where propagate.method is cluster: a first "
-                "network's view of the images is for methods that compare them, such as graph-and-linear"
+                "network's view of the images is for methods that compare them, such as graph-and-logreg"
             )
         if refine.max_steps >= train_nn.max_steps:
             raise InputError(

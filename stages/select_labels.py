@@ -104,7 +104,7 @@ def main(
     partition = load_clustering(clustering, n_images) if clustering else None
     rows = partial(read_rows, embedding, n_images) if embedding else None
     strategy, n_labels = Strategy(select_labels.strategy), select_labels.n_labels
-    pool = Pool(n_images, partition, rows, train_logreg.C, train_logreg.max_iter, seed)
+    pool = Pool(n_images, partition, rows, train_logreg, seed)
     audit = draw_audit(name, choose_n_audit(select_labels.n_audit, known, n_images), seed)
 
     if select_labels.oracle == "dataset":
@@ -369,10 +369,10 @@ def list_queries(
     table["cluster"] = pool.clustering.cluster[order] if pool.clustering else ""
     table["guess"], table["sureness"] = "", ""
     if len(order) and len(np.unique(known.label)) > 1 and pool.embedding is not None:
-        from few_labels.logistic_regression import score, train
+        from few_labels.logistic_regression import score, train_on
 
         X = pool.embedding()
-        classifier = train(X[known.index], known.label, C=pool.C, max_iter=pool.max_iter)
+        classifier = train_on(X, known, **pool.train_logreg.model_dump())
         scores = score(classifier, X[order], len(class_names))
         # An audit image is to be answered without a guess to lean on: the guess is what it grades.
         is_guessed = ~np.isin(order, audit)

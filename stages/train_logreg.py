@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import joblib
+from sklearn.pipeline import Pipeline
 from typer import Option
 
 from few_labels.artifacts import load_classes, load_features, load_labelled, replacing, save_array, scratch_beside
@@ -49,8 +50,9 @@ def main(
             bought_scores,
             out_of_fold(rows[purchase.index], purchase.label, n_classes, **settings),
         )
+    (n_iterations,) = (classifier[-1] if isinstance(classifier, Pipeline) else classifier).n_iter_
     print(
-        f"logistic regression on {len(labelled.index)} images, {classifier.n_iter_[0]} iterations "
+        f"logistic regression on {len(labelled.index)} images, {n_iterations} iterations "
         f"of at most {train_logreg.max_iter}"
     )
 

@@ -40,6 +40,7 @@ from few_labels.artifacts import (
 )
 from few_labels.images import to_pixel_vectors
 from few_labels.logistic_regression import score, train
+from few_labels.parameters import TrainLogreg
 from few_labels.propagation import spread_over_clusters
 from few_labels.query import Pool, Strategy, plan_rounds, query
 from stages import run
@@ -399,9 +400,8 @@ def spend(
         left -= price
         seen[shown] = True
         known[shown[rest]] = labels[shown[rest]]
-    settings = params["train_logreg"]
     strategy = Strategy(view.strategy)
-    pool = Pool(len(labels), clustering, lambda: rows, settings["C"], settings["max_iter"], seed)
+    pool = Pool(len(labels), clustering, lambda: rows, TrainLogreg(**params["train_logreg"]), seed)
     n_start, n_queries = np.count_nonzero(known >= 0), int(left)
     totals = plan_rounds(strategy, pool, n_queries, params["select_labels"]["n_rounds"])
     if strategy is Strategy.MARGIN and view.grid_share:

@@ -4,6 +4,7 @@
 and the plot, are made of it.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -23,7 +24,13 @@ PEERS = {
     "laplace": "GraphLearning laplace",
     "poisson": "GraphLearning poisson",
 }
-COLUMNS = ["variant", "labels", "seed", "nn", "logreg", "propagation"]
+PARTS = {
+    "answer": "answer",
+    "nn": "network",
+    "logreg": "logistic regression",
+    "propagation": "spread labels right",
+}
+COLUMNS = ["variant", "labels", "seed", *PARTS]
 
 
 def main() -> None:
@@ -38,7 +45,8 @@ def main() -> None:
             table.to_csv(temporary, index=False)
     with replacing(PROJECT / "study" / "plots" / "few_labels.png") as temporary:
         draw_curve(lines, peers, published).savefig(temporary, metadata={"Software": None})
-    write_table(PROJECT / "README.md", "few-labels", format_budgets(beside_published(lines, published), published))
+    front_door = format_budgets(beside_published(lines, published), published, ["answer"])
+    write_table(PROJECT / "README.md", "few-labels", front_door)
     page = PROJECT / "study" / "few_labels" / "README.md"
     write_table(page, "budgets", format_budgets(lines, published))
     write_table(page, "peers", format_peers(lines, peers))
@@ -56,15 +64,16 @@ def list_runs(results: dict[tuple[str, int], dict[str, Any]]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``variant,labels,seed``, the test accuracies ``nn`` and ``logreg``, and ``propagation``, the share of spread
-        labels that are right; all in 0-1.
+        ``variant,labels,seed``, the test accuracies ``answer``, ``nn`` and ``logreg``, and ``propagation``, the share
+        of spread labels that are right; all in 0-1.
     """
     lines = []
     for (run, seed), result in results.items():
         variant, _, budget = run.rpartition("_")
         if variant == "recipe" or variant.startswith("without_"):
             metrics = result["metrics"]
-            accuracies = [metrics[part]["accuracy"] for part in ("nn", "logreg", "propagation")]
+            parts = (metrics.get("answer", "nn"), "nn", "logreg", "propagation")
+            accuracies = [metrics[part]["accuracy"] for part in parts]
             lines.append((variant, int(budget), seed, *accuracies))
     table = pd.DataFrame(lines, columns=COLUMNS)
     return table.sort_values(["variant", "labels", "seed"], kind="stable", ignore_index=True)
@@ -87,22 +96,20 @@ def published_best(rows: dict) -> pd.Series:
     return published.groupby("labels")["published"].max()
 
 
-def format_budgets(lines: pd.DataFrame, published: pd.Series) -> str:
+def format_budgets(lines: pd.DataFrame, published: pd.Series, parts: Sequence[str] = tuple(PARTS)) -> str:
     """Write a line for each budget: the recipe's accuracies over its seeds, beside the best published one."""
-    header = [" labels bought", " seeds", "network, %", "logistic regression, %", "spread labels right, %"]
     recipe = lines[lines["variant"] == "recipe"]
     rows = [
         [
             f"{n_labels:,}",
             str(len(runs)),
-            format_mean(runs["nn"]),
-            format_mean(runs["logreg"]),
-            format_mean(runs["propagation"].dropna()),
+            *(format_mean(runs[part].dropna()) for part in parts),
             f"{100 * published[n_labels]:.2f}" if n_labels in published else "",
         ]
         for n_labels, runs in recipe.groupby("labels")
     ]
-    return format_markdown([*header, "published, best, %"], rows)
+    header = [" labels bought", " seeds", *(f"{PARTS[part]}, %" for part in parts), "published, best, %"]
+    return format_markdown(header, rows)
 
 
 def beside_published(lines: pd.DataFrame, published: pd.Series) -> pd.DataFrame:
@@ -113,9 +120,9 @@ def beside_published(lines: pd.DataFrame, published: pd.Series) -> pd.DataFrame:
 def format_peers(lines: pd.DataFrame, peers: pd.DataFrame) -> str:
     """Write a line for each budget: ours and the peers', over the seeds that both have."""
     recipe = lines[lines["variant"] == "recipe"]
-    both = peers.merge(recipe[["labels", "seed", "nn"]], on=["labels", "seed"])
+    both = peers.merge(recipe[["labels", "seed", "answer"]], on=["labels", "seed"])
     rows = [
-        [f"{n_labels:,}", str(len(runs)), format_mean(runs["nn"]), *(format_mean(runs[peer]) for peer in PEERS)]
+        [f"{n_labels:,}", str(len(runs)), format_mean(runs["answer"]), *(format_mean(runs[peer]) for peer in PEERS)]
         for n_labels, runs in both.groupby("labels")
     ]
     return format_markdown([" labels bought", " seeds", "ours", *PEERS.values()], rows)
@@ -126,7 +133,7 @@ def format_ablation(lines: pd.DataFrame) -> str:
     header = [
         " labels bought",
         "left out",
-        "network, %",
+        "answer, %",
         "what it is worth, points",
         " seeds",
         "spread labels right, %",
@@ -138,10 +145,11 @@ def format_ablation(lines: pd.DataFrame) -> str:
             recipe = at_budget[at_budget["variant"] == "recipe"].set_index("seed")
             for variant in sorted(variants, key=lambda name: (name != "recipe", name)):
                 runs = at_budget[at_budget["variant"] == variant].set_index("seed")
-                worth = (recipe["nn"] - runs["nn"]).dropna() if variant != "recipe" else pd.Series(dtype=float)
+                worth = (recipe["answer"] - runs["answer"]).dropna() if variant != "recipe" else pd.Series(dtype=float)
                 name = variant.removeprefix("without_").replace("_", " ") if variant != "recipe" else "nothing"
                 right = format_mean(runs["propagation"].dropna())
-                rows.append([f"{n_labels:,}", name, format_mean(runs["nn"]), format_mean(worth), str(len(runs)), right])
+                answer = format_mean(runs["answer"])
+                rows.append([f"{n_labels:,}", name, answer, format_mean(worth), str(len(runs)), right])
     return format_markdown(header, rows)
 
 
@@ -149,8 +157,8 @@ def draw_curve(lines: pd.DataFrame, peers: pd.DataFrame, published: pd.Series) -
     """Draw test accuracy against labels bought: ours, the published study's best, the peers on the same labels."""
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.subplots()
-    ours = lines[lines["variant"] == "recipe"].groupby("labels")["nn"].agg(["mean", "min", "max"])
-    axes.plot(ours.index, 100 * ours["mean"], marker="o", lw=2.5, color="black", label="this project's recipe, network")
+    ours = lines[lines["variant"] == "recipe"].groupby("labels")["answer"].agg(["mean", "min", "max"])
+    axes.plot(ours.index, 100 * ours["mean"], marker="o", lw=2.5, color="black", label="this project's recipe")
     axes.fill_between(ours.index, 100 * ours["min"], 100 * ours["max"], color="black", alpha=0.2, lw=0)
     for peer, name in PEERS.items():
         mean = peers.groupby("labels")[peer].mean()

@@ -225,7 +225,7 @@ class Relay:
                 client, _ = self.listener.accept()
                 try:
                     self.join(client)
-                except OSError:  # the server is dead, or died while this was being set up: later clients still get through
+                except OSError:  # the server is dead, or died meanwhile: later clients still get through
                     client.close()
 
     def join(self, client: socket.socket) -> None:

@@ -10,6 +10,7 @@ import yaml
 
 from few_labels import propagation, query
 from few_labels.artifacts import Clustering, LabelledImages, save_clustering
+from few_labels.parameters import TrainLogreg
 from few_labels.query import Pool
 from stages.download import IdxDescription
 from tests.conftest import PROJECT
@@ -34,7 +35,7 @@ def run_in(module: Any, source: str) -> dict[str, Any]:
 
 def test_the_strategy_asks_as_it_says() -> None:
     outlying = run_in(query, example("A query strategy", "python"))["_outlying"]
-    pool = Pool(4, CLUSTERING, None, 1.0, 1, seed=0)
+    pool = Pool(4, CLUSTERING, None, TrainLogreg(kernel="none", C=1.0, max_iter=1), seed=0)
     known = LabelledImages(np.array([3]), np.array([0], np.uint8))
     assert outlying(pool, known, np.array([True, True, True, False]), 2).tolist() == [0, 1]
 

@@ -11,6 +11,7 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 from few_labels.artifacts import LabelledImages
+from few_labels.calibration import apply_temperature
 from few_labels.images import to_unit_range
 from few_labels.tensorflow_setup import keras
 from stages.evaluate import (
@@ -112,6 +113,25 @@ def test_the_pool_labels_are_those_of_the_files(small_run: Clone) -> None:
     scores = np.load(data / "nn_pool_scores.npy")
     np.testing.assert_array_equal(table["label"][answered], names[scores.argmax(axis=1)][answered])
     assert set(table["source"]) == {"bought", "spread", "network"}
+
+
+def test_the_answer_by_both_is_graded_and_labels_the_pool(recipe_run: Clone) -> None:
+    data, metrics = recipe_run.path / "data", recipe_run.metrics()
+    temperature = json.loads((recipe_run.path / "models/nn_calibration.json").read_text())["temperature"]
+
+    def average(of: str) -> np.ndarray:
+        logreg, network = (np.load(data / f"{model}_{of}_scores.npy") for model in ("logreg", "nn"))
+        return (logreg + apply_temperature(network, temperature)) / 2
+
+    assert metrics["answer"] == "mean"
+    right = average("test").argmax(axis=1) == np.load(data / "test_labels.npy")
+    assert metrics["mean"]["accuracy"] == pytest.approx(right.mean(), abs=1e-6)
+    assert metrics["calibration"].keys() == {"logreg", "nn", "mean"}
+    table = pd.read_csv(data / "pool_labels.csv")
+    answered = table["source"] != "bought"
+    assert set(table["source"]) <= {"bought", "spread", "mean"}
+    names = np.array(json.loads((data / "classes.json").read_text())["class_names"])
+    np.testing.assert_array_equal(table["label"][answered], names[average("pool").argmax(axis=1)][answered])
 
 
 def test_suspects_are_bought_labels_that_are_contradicted(small_run: Clone) -> None:

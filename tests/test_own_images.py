@@ -271,7 +271,7 @@ def test_colour_by_every_other_method(tmp_path: Path) -> None:
         "embed.patch_size": 5,
         "embed.n_words": 30,
         "featurize.representation": "distances",
-        "propagate.method": "graph-and-linear",
+        "propagate.method": "graph-and-logreg",
         "percentile": 100,
         "select_labels.n_labels": 50,
         "train_nn.max_steps": 120,

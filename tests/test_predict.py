@@ -40,9 +40,10 @@ def predict(run: Path, images: Path, out: Path, model: Model = Model.LOGREG) -> 
 
 def expect(run: Path, model: Model) -> tuple[NDArray[np.object_], NDArray[np.float32]]:
     """Give labels and confidences of the test images, as the stages wrote them."""
-    scores = np.load(run / f"data/{model}_test_scores.npy")
-    if model is Model.NN:
-        scores = apply_temperature(scores, json.loads((run / "models/nn_calibration.json").read_text())["temperature"])
+    temperature = json.loads((run / "models/nn_calibration.json").read_text())["temperature"]
+    logreg, network = (np.load(run / f"data/{name}_test_scores.npy") for name in ("logreg", "nn"))
+    network = apply_temperature(network, temperature)
+    scores = {Model.LOGREG: logreg, Model.NN: network, Model.MEAN: (logreg + network) / 2}[model]
     names = np.array(load_classes(run / CLASSES).class_names, object)
     return names[scores.argmax(axis=1)], scores.max(axis=1)
 

@@ -10,7 +10,7 @@ from few_labels import blocks
 from few_labels import graph as graph_module
 from few_labels.artifacts import Clustering, LabelledImages
 from few_labels.graph import find_nearest, join_neighbours, spread_over_graph
-from few_labels.parameters import SpreadingMethod
+from few_labels.parameters import Kernel, SpreadingMethod, TrainLogreg
 from few_labels.propagation import keep_surest, leave_out, score_classes, spread_over_clusters
 from few_labels.stored import Stored
 from tests.conftest import Clone
@@ -213,12 +213,16 @@ def test_labels_flow_along_the_graph_as_the_closed_form_says() -> None:
     np.testing.assert_allclose(flowed, expected / expected.sum(axis=1, keepdims=True), atol=1e-4)
 
 
-@pytest.mark.parametrize("method", ["graph", "linear", "graph-and-linear"])
-def test_a_label_a_corner_reaches_all_of_it(method: SpreadingMethod, blobs: tuple[np.ndarray, np.ndarray]) -> None:
+@pytest.mark.parametrize("method", ["graph", "logreg", "graph-and-logreg"])
+@pytest.mark.parametrize("kernel", ["none", "rational-quadratic"])
+def test_a_label_a_corner_reaches_all_of_it(
+    method: SpreadingMethod, kernel: Kernel, blobs: tuple[np.ndarray, np.ndarray]
+) -> None:
     X, corner = blobs
     index = np.arange(0, 2000, 100)
     bought = LabelledImages(index, corner[index])
-    scores = score_classes(X, bought, 10, method=method, n_neighbours=10, alpha=0.9, n_steps=50, C=0.3, max_iter=100)
+    logreg = TrainLogreg(kernel=kernel, C=0.3 if kernel == "none" else 100.0, max_iter=100)
+    scores = score_classes(X, bought, 10, method=method, n_neighbours=10, alpha=0.9, n_steps=50, train_logreg=logreg)
     assert scores.shape == (2000, 10)
     assert (scores >= 0).all()
     assert (scores.sum(axis=1) <= 1 + 1e-5).all()

@@ -11,12 +11,17 @@ import pytest
 from few_labels.artifacts import Classes, Clustering, LabelledImages
 from few_labels.errors import InputError
 from few_labels.logistic_regression import score, train
+from few_labels.parameters import TrainLogreg
 from few_labels.query import Pool, Strategy, draw_audit, plan_rounds, query
 from stages.select_labels import buy_known, choose_n_audit, draw_contact_sheet, interleave, label_rows, list_queries
 from tests.conftest import Clone
 
 NOTHING = np.empty(0, np.int64)
 NOBODY = LabelledImages(NOTHING, np.empty(0, np.uint8))
+
+
+def logreg(C: float, max_iter: int) -> TrainLogreg:
+    return TrainLogreg(kernel="none", C=C, max_iter=max_iter)
 
 
 @pytest.fixture
@@ -28,7 +33,7 @@ def pool() -> Pool:
         [np.flatnonzero(cluster == c)[np.argmin(distance[cluster == c])] for c in range(3)] + [-1]
     )
     X = np.random.default_rng(1).random((40, 4), np.float32)
-    return Pool(40, Clustering(cluster, distance, representative), lambda: X, C=1.0, max_iter=50, seed=0)
+    return Pool(40, Clustering(cluster, distance, representative), lambda: X, logreg(1.0, 50), seed=0)
 
 
 def test_representatives_come_first_the_largest_cluster_before_the_others(pool: Pool) -> None:
@@ -94,7 +99,7 @@ def test_first_is_first_and_all_is_all(pool: Pool) -> None:
 
 def test_random_is_uniform_without_replacement_and_repeatable() -> None:
     def draw(seed: int) -> np.ndarray:
-        return query(Strategy.RANDOM, Pool(1000, None, None, 1.0, 1, seed), NOBODY, NOTHING, 100)
+        return query(Strategy.RANDOM, Pool(1000, None, None, logreg(1.0, 1), seed), NOBODY, NOTHING, 100)
 
     draws = [draw(seed) for seed in range(200)]
     assert all(len(np.unique(drawn)) == 100 for drawn in draws)
@@ -131,12 +136,12 @@ def test_a_budget_is_planned(pool: Pool, strategy: Strategy, n_labels: int, n_ro
 
 def test_of_clusters_alike_the_first_is_asked_about_first_and_so_is_the_first_of_images_alike() -> None:
     cluster = np.array([2, 0, 1, 2, 1, 0, 3, 3, 3], np.int32)
-    pool = Pool(9, Clustering(cluster, np.ones(9, np.float32), NOTHING), None, C=1.0, max_iter=1, seed=0)
+    pool = Pool(9, Clustering(cluster, np.ones(9, np.float32), NOTHING), None, logreg(1.0, 1), seed=0)
     assert query(Strategy.REPRESENTATIVE, pool, NOBODY, NOTHING, 9).tolist() == [6, 1, 2, 0, 7, 5, 4, 3, 8]
 
 
 def test_margins_are_asked_about_in_the_order_of_the_definition(pool: Pool) -> None:
-    pool = replace(pool, C=20.0)
+    pool = replace(pool, train_logreg=logreg(20.0, 50))
     assert pool.clustering is not None
     assert pool.embedding is not None
     X = pool.embedding()[:]
@@ -165,7 +170,7 @@ def test_of_images_in_equal_doubt_the_first_is_asked_about_first() -> None:
     X = np.tile(np.array([[0, 0], [1, 2]], np.float32), (200, 1))
     X[2:] = 0.5, 1
     clustering = Clustering(np.zeros(400, np.int32), np.arange(400, dtype=np.float32), np.array([0]))
-    pool = Pool(400, clustering, lambda: X, C=1.0, max_iter=20, seed=0)
+    pool = Pool(400, clustering, lambda: X, logreg(1.0, 20), seed=0)
     known = label_rows(np.array([0, 1]), np.array([0, 1], np.int16), 2)
     assert query(Strategy.MARGIN, pool, known, known.index, 400).tolist() == list(range(2, 400))
 
@@ -257,7 +262,7 @@ def test_margins_are_bought_one_a_cluster_where_the_classifier_is_in_doubt() -> 
     representative = np.array([np.flatnonzero(cluster == c)[0] for c in range(100)])
     distance = np.ones(2000, np.float32)
     distance[representative] = 0
-    pool = Pool(2000, Clustering(cluster, distance, representative), lambda: X, C=0.3, max_iter=100, seed=0)
+    pool = Pool(2000, Clustering(cluster, distance, representative), lambda: X, logreg(0.3, 100), seed=0)
 
     chosen = buy_known(pool, Strategy.MARGIN, labels, 2, n_labels=180, n_rounds=8, audit=NOTHING).index
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
@@ -16,7 +17,7 @@ from few_labels.artifacts import LabelledImages, load_labelled
 from few_labels.components import fit_components
 from few_labels.errors import InputError
 from few_labels.images import to_pixel_vectors
-from few_labels.logistic_regression import out_of_fold, score, train, train_on
+from few_labels.logistic_regression import choose_landmarks, out_of_fold, score, train, train_on
 from few_labels.stored import Stored
 from tests.conftest import Clone, read_images, read_labels
 
@@ -82,6 +83,61 @@ def test_many_rows_are_learnt_from_by_sums_over_partitions(
         train_on(stored, alone, C=0.5, max_iter=2)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_with_a_kernel_it_is_linear_in_the_space_of_the_kernel(
+    mixture: tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32]], weighted: bool
+) -> None:
+    X, y, weight = mixture
+    variances, directions = np.linalg.eigh(np.cov(X, rowvar=False))
+    shrunk = (X - X.mean(axis=0)) @ directions / np.sqrt(1 + 64 * variances / variances.sum())
+    shrunk /= np.sqrt(shrunk.var(axis=0, ddof=1).sum())
+    index = np.arange(0, 90, 2)
+    kernel = 1 / (1 + cdist(shrunk, shrunk[index], "sqeuclidean"))
+    values, vectors = np.linalg.eigh(kernel[index] + 1e-4 * np.eye(45))
+    space = (kernel - kernel[index].mean(axis=0)) @ vectors / np.sqrt(values)
+    given = weight[index] if weighted else None
+    expected = LogisticRegression(C=20, max_iter=500, tol=1e-8).fit(space[index], y[index], sample_weight=given)
+
+    labelled = LabelledImages(index, y[index], given)
+    model = train_on(X, labelled, kernel="rational-quadratic", C=20, max_iter=500, seed=3)
+    np.testing.assert_allclose(score(model, X, 3), expected.predict_proba(space), atol=5e-3)
+    np.testing.assert_allclose(model.predict_proba(X), score(model, X, 3), atol=1e-5)
+    assert (model[-1].C, model[-1].random_state, model[-1].n_features_in_) == (20, 3, 45)
+
+
+def test_a_kernel_draws_curved_borders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    angle, ring = rng.uniform(0, 2 * np.pi, 600), np.arange(600) % 2
+    X = (1 + ring[:, None]) * np.column_stack([np.cos(angle), np.sin(angle)]).astype(np.float32)
+    X = (X + rng.normal(0, 0.1, X.shape)).astype(np.float32)
+    index = np.arange(100)
+    labelled = LabelledImages(index, ring[index].astype(np.uint8))
+    straight = score(train_on(X, labelled, C=100, max_iter=100), X, 2)
+    curved = score(train_on(X, labelled, kernel="rational-quadratic", C=100, max_iter=100), X, 2)
+    assert (straight.argmax(axis=1) == ring)[100:].mean() < 0.7
+    assert (curved.argmax(axis=1) == ring)[100:].mean() > 0.99
+    judged = out_of_fold(X[index], labelled.label, 2, kernel="rational-quadratic", C=100, max_iter=100, seed=0)
+    assert (judged.argmax(axis=1) == labelled.label).mean() > 0.95
+
+    # The same from a file that is read part by part.
+    monkeypatch.setattr(blocks, "MOST_ROWS_WHOLE", 20)
+    monkeypatch.setattr(blocks, "ROWS_PER_PARTITION", 64)
+    np.save(tmp_path / "X.npy", X)
+    stored = Stored.of(np.load(tmp_path / "X.npy", mmap_mode="r"))
+    scratch = tmp_path / "scratch.npy"
+    parts = train_on(stored, labelled, kernel="rational-quadratic", C=100, max_iter=100, scratch=scratch)
+    np.testing.assert_allclose(score(parts, stored, 2), curved, atol=5e-3)
+
+
+def test_what_was_bought_is_compared_with_before_what_took_a_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logistic_regression, "N_LANDMARKS", 4)
+    label = np.zeros(8, np.uint8)
+    weight = np.array([0.5, 1, 0.6, 1, 0.2, 0.6, 0.6, 0.6], np.float32)
+    assert choose_landmarks(LabelledImages(np.arange(10, 18), label, weight)).tolist() == [11, 12, 13, 16]
+    assert choose_landmarks(LabelledImages(np.arange(10, 18), label)).tolist() == [10, 12, 14, 16]
+    assert choose_landmarks(LabelledImages(np.arange(3), label[:3], weight[:3])).tolist() == [0, 1, 2]
+
+
 def test_it_stops_where_it_is_told_to_and_warns_of_nothing() -> None:
     X = np.random.default_rng(0).random((30, 5), np.float32)
     with warnings.catch_warnings():
@@ -140,11 +196,12 @@ def test_a_label_counts_as_much_as_its_weight_in_the_training_set_says(recipe_ru
     assert labelled.weight.min() < 0.9
     settings = yaml.safe_load((recipe_run.path / "params.yaml").read_text())["train_logreg"]
     weighted, unweighted = (
-        train(features[labelled.index], labelled.label, weight=weight, **settings) for weight in (labelled.weight, None)
+        score(train_on(features, LabelledImages(labelled.index, labelled.label, weight), **settings), features, 10)
+        for weight in (labelled.weight, None)
     )
     model = joblib.load(recipe_run.path / "models" / "logreg.joblib")
-    np.testing.assert_allclose(model.coef_, weighted.coef_, rtol=1e-4, atol=1e-5)
-    assert np.abs(model.coef_ - unweighted.coef_).max() > 0.01
+    np.testing.assert_allclose(score(model, features, 10), weighted, atol=1e-4)
+    assert np.abs(weighted - unweighted).max() > 0.01
 
 
 def test_the_file_serves_a_scikit_learn_user(small_run: Clone) -> None:

@@ -8,6 +8,7 @@ read as ``download`` reads photos, so the same file gives the same image here an
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from typer import Option
 
 from few_labels.artifacts import Classes, replacing
-from few_labels.calibration import apply_temperature
+from few_labels.calibration import apply_temperature, average
 from few_labels.errors import InputError, Kind, look_at, shorten
 from few_labels.photos import Channels, Photos, read_photos
 from few_labels.sheets import draw_sheet
@@ -41,14 +42,19 @@ UNSURE = 0.5
 
 
 class Model(StrEnum):
-    """Which classifier answers: the network, or logistic regression."""
+    """Which classifier answers: the network, logistic regression, or both by the mean of their probabilities."""
 
     NN = "nn"
     LOGREG = "logreg"
+    MEAN = "mean"
 
 
 # What each classifier is made of, in the order in which its function below takes it.
-PARTS = {Model.NN: [NETWORK, CALIBRATION, EMBEDDER], Model.LOGREG: [EMBEDDER, FEATURES, KMEANS, LOGREG]}
+PARTS = {
+    Model.NN: [NETWORK, CALIBRATION, EMBEDDER],
+    Model.LOGREG: [EMBEDDER, FEATURES, KMEANS, LOGREG],
+    Model.MEAN: [NETWORK, CALIBRATION, EMBEDDER, FEATURES, KMEANS, LOGREG],
+}
 
 
 def main(
@@ -85,8 +91,7 @@ def main(
         ]
         raise InputError(f"{shorten(images)} has no usable image{''.join(why)}")
 
-    score = score_by_network if model is Model.NN else score_by_logreg
-    scores = score(photos.images, len(classes.class_names), *parts)
+    scores = SCORE[model](photos.images, len(classes.class_names), *parts)
     label = np.array(classes.class_names, object)[scores.argmax(axis=1)]
     confidence = scores.max(axis=1)
 
@@ -215,6 +220,26 @@ def score_by_logreg(
         rows = slice(start, start + ROWS_AT_ONCE)
         scores[rows] = score(classifier, to_features(embed.transform(images[rows]), centroids), n_classes)
     return scores
+
+
+def score_by_mean(
+    images: NDArray[np.uint8],
+    n_classes: int,
+    network: bytes,
+    calibration: bytes,
+    embedder: bytes,
+    *parts_of_logreg: bytes,
+) -> NDArray[np.float32]:
+    """Score images by both, and average: as `score_by_network` and `score_by_logreg`."""
+    by_logreg = score_by_logreg(images, n_classes, embedder, *parts_of_logreg)
+    return average(by_logreg, score_by_network(images, n_classes, network, calibration, embedder))
+
+
+SCORE: dict[Model, Callable[..., NDArray[np.float32]]] = {
+    Model.NN: score_by_network,
+    Model.LOGREG: score_by_logreg,
+    Model.MEAN: score_by_mean,
+}
 
 
 def tabulate(row: dict[str, int], label: NDArray[np.object_], confidence: NDArray[np.float32]) -> pd.DataFrame:
