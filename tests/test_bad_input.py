@@ -45,7 +45,7 @@ BAD: list[tuple[str, Any, list[str]]] = [
     ("download.image_size", 3, ["download.image_size is 3", "greater than or equal to 4"]),
     ("download.channels", "blue", ["download.channels is 'blue'", "auto", "grey", "rgb"]),
     ("download.limit", "half", ["download.limit is 'half'", "valid integer"]),
-    ("propagate.method", "magic", ["propagate.method is 'magic'", "cluster", "graph", "linear"]),
+    ("propagate.method", "magic", ["propagate.method is 'magic'", "cluster", "graph", "logreg"]),
     ("propagate.n_steps", 0, ["propagate.n_steps is 0", "greater than or equal to 1"]),
     ("propagate.alpha", 1, ["propagate.alpha is 1", "less than or equal to 0.999"]),
     ("train_logreg.C", 0, ["train_logreg.C is 0", "greater than or equal to"]),
