@@ -107,11 +107,11 @@ def test_with_a_kernel_it_is_linear_in_the_space_of_the_kernel(
 
 def test_a_kernel_draws_curved_borders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    angle, ring = rng.uniform(0, 2 * np.pi, 600), np.arange(600) % 2
-    X = (1 + ring[:, None]) * np.column_stack([np.cos(angle), np.sin(angle)]).astype(np.float32)
-    X = (X + rng.normal(0, 0.1, X.shape)).astype(np.float32)
+    angle, ring = rng.uniform(0, 2 * np.pi, 600), (np.arange(600) % 2).astype(np.uint8)
+    circles = (1 + ring[:, None]) * np.column_stack([np.cos(angle), np.sin(angle)])
+    X = (circles + rng.normal(0, 0.1, circles.shape)).astype(np.float32)
     index = np.arange(100)
-    labelled = LabelledImages(index, ring[index].astype(np.uint8))
+    labelled = LabelledImages(index, ring[index])
     straight = score(train_on(X, labelled, C=100, max_iter=100), X, 2)
     curved = score(train_on(X, labelled, kernel="rational-quadratic", C=100, max_iter=100), X, 2)
     assert (straight.argmax(axis=1) == ring)[100:].mean() < 0.7

@@ -186,7 +186,11 @@ def render(results: list[Result], curve: list[Point]) -> str:
     now, *others = results
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         results=results,
-        headline=[(label, [format_share(result.metrics.get(key)) for result in results]) for key, label in HEADLINE],
+        headline=[
+            (label, [format_share(result.metrics.get(key)) for result in results])
+            for key, label in HEADLINE
+            if any(key in result.metrics for result in results)
+        ],
         metrics=side_by_side([result.metrics for result in results]),
         parameters=side_by_side([result.parameters for result in results]),
         models=[describe_model(model, name, results) for model, name in MODELS.items()],
@@ -202,7 +206,8 @@ def render(results: list[Result], curve: list[Point]) -> str:
 HEADLINE = [
     ("nn.accuracy", "network, test images"),
     ("logreg.accuracy", "logistic regression, test images"),
-    ("audit.accuracy", "network, audit images"),
+    ("mean.accuracy", "both, by their mean, test images"),
+    ("audit.accuracy", "the answer, audit images"),
     ("propagation.accuracy", "spread labels that are right"),
 ]
 
