@@ -160,7 +160,7 @@ def draw_curve(lines: pd.DataFrame, peers: pd.DataFrame, published: pd.Series) -
     ours = lines[lines["variant"] == "recipe"].groupby("labels")["answer"].agg(["mean", "min", "max"])
     axes.plot(ours.index, 100 * ours["mean"], marker="o", lw=2.5, color="black", label="this project's recipe")
     axes.fill_between(ours.index, 100 * ours["min"], 100 * ours["max"], color="black", alpha=0.2, lw=0)
-    for peer, name in PEERS.items():
+    for peer, name in PEERS.items() if len(peers) else ():
         mean = peers.groupby("labels")[peer].mean()
         axes.plot(mean.index, 100 * mean, marker=".", lw=1, label=f"{name}, same labels and space")
     few = published[published.index < ALL_LABELS]
