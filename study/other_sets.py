@@ -31,7 +31,7 @@ from stages import read_parameters, run
 from study import peers, photos
 from study.statistics import format_mean
 from study.tabulate_few_labels import PEERS
-from tools.clones import check_out, reproduce
+from tools.clones import check_out, reproduce, share_cache
 from tools.git import git
 from tools.pages import format_markdown, write_table
 from tools.recipes import BUDGET, combine, read_recipe
@@ -70,7 +70,7 @@ def main(only: Annotated[list[str] | None, Option(help="sets of images; all with
 def prepare(name: str, seed: int) -> None:
     """Bring the clone to what is committed, with a set of images, some of them to grade on."""
     check_out(CLONE)
-    (CLONE / ".dvc/config.local").write_text(f"[cache]\n    dir = {Path('.dvc/cache').resolve()}\n")
+    share_cache(CLONE)
     for kept in OWN.iterdir():
         if kept.is_dir():
             rmtree(kept)
@@ -82,7 +82,7 @@ def prepare(name: str, seed: int) -> None:
 def write_digits(rng: np.random.Generator) -> None:
     """Write scikit-learn's digits as image files, in a folder for each class."""
     digits = load_digits()
-    tested = draw_third(rng, len(digits.images))
+    tested = photos.draw_third(rng, len(digits.images))
     for row, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
         kept = OWN / ("test" if tested[row] else "train") / str(label) / f"{row:04}.png"
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -109,15 +109,10 @@ def link_mnist(rng: np.random.Generator) -> None:
 def link_stamps(rng: np.random.Generator) -> None:
     """Link the photos and drawings."""
     images = photos.list_images()
-    for image, is_tested in zip(images, draw_third(rng, len(images)), strict=True):
+    for image, is_tested in zip(images, photos.draw_third(rng, len(images)), strict=True):
         kept = OWN / ("test" if is_tested else "train") / image.relative_to(photos.STAMPS)
         kept.parent.mkdir(parents=True, exist_ok=True)
         os.link(image, kept)
-
-
-def draw_third(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Tell which of n images are to grade on."""
-    return rng.permutation(n) < n // 3
 
 
 PREPARE: dict[str, Callable[[np.random.Generator], None]] = {

@@ -26,7 +26,7 @@ from few_labels.errors import InputError
 from stages import read_parameters, run
 from stages.download import DebianPackage, unpack_debian_package
 from study.statistics import format_mean
-from tools.clones import check_out, reproduce
+from tools.clones import check_out, reproduce, share_cache
 from tools.pages import format_markdown, write_table
 
 PROJECT = Path(__file__).parent.parent
@@ -94,18 +94,23 @@ def list_images() -> list[Path]:
 def prepare(images: list[Path], seed: int) -> None:
     """Bring the clone to what is committed, with the encoder, and with a third of the images to grade on."""
     check_out(CLONE)
-    (CLONE / ".dvc/config.local").write_text(f"[cache]\n    dir = {Path('.dvc/cache').resolve()}\n")
+    share_cache(CLONE)
     model = f"encoders/{ENCODER}.onnx"
     (CLONE / model).unlink(missing_ok=True)
     os.link(PROJECT / model, CLONE / model)
     for part in ("train", "test"):
         rmtree(CLONE / "data/own" / part, ignore_errors=True)
-    tested = np.random.default_rng(seed).permutation(len(images)) < len(images) // 3
+    tested = draw_third(np.random.default_rng(seed), len(images))
     for image, is_tested in zip(images, tested, strict=True):
         name = image.relative_to(STAMPS)
         kept = CLONE / "data/own" / ("test" if is_tested else "train") / name
         kept.parent.mkdir(parents=True, exist_ok=True)
         os.link(image, kept)
+
+
+def draw_third(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Tell which of n images are to grade on."""
+    return rng.permutation(n) < n // 3
 
 
 def grade(view: str, n_labels: int, seed: int) -> dict[str, Any]:

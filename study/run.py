@@ -22,7 +22,7 @@ from few_labels.parameters import AllParameters
 from stages import run as run_command
 from study import peers, tabulate, tabulate_few_labels
 from study.plan import Run, list_runs, read_pipeline, read_plan, take_fingerprint
-from tools.clones import check_out, reproduce
+from tools.clones import check_out, reproduce, share_cache
 from tools.git import git, list_changes
 from tools.verify import name_processor
 
@@ -87,7 +87,7 @@ def prepare() -> None:
     if changed := [path for path in list_changes(Path()) if not path.startswith(("study/", "metrics/", "docs/"))]:
         raise InputError(f"{', '.join(changed)} not as committed, and results are of what is committed: commit first")
     check_out(CLONE)
-    (CLONE / ".dvc/config.local").write_text(f"[cache]\n    dir = {Path('.dvc/cache').resolve()}\n")
+    share_cache(CLONE)
 
 
 def set_parameters(parameters: AllParameters) -> None:

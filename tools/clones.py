@@ -28,6 +28,11 @@ def check_out(clone: Path) -> None:
         copytree(OWN_IMAGES, clone / OWN_IMAGES, copy_function=os.link)
 
 
+def share_cache(clone: Path) -> None:
+    """Have a clone keep what it makes in the cache of this project, and find there what was made before."""
+    (clone / ".dvc/config.local").write_text(f"[cache]\n    dir = {Path('.dvc/cache').resolve()}\n")
+
+
 def reproduce(clone: Path, *targets: str) -> None:
     """Run ``dvc repro`` in a clone; raise `subprocess.CalledProcessError` where a stage fails.
 
