@@ -131,7 +131,7 @@ def grade(name: str, n_labels: int, seed: int) -> dict[str, float]:
     reproduce(CLONE)
     metrics = json.loads((CLONE / "metrics/metrics.json").read_text())
     ours = {model: metrics[model]["accuracy"] for model in ("nn", "logreg")}
-    return {"answer": metrics[metrics["answer"]]["accuracy"]} | ours | peers.grade_run(CLONE / "data")
+    return {"answer": metrics[metrics["answer"]]["accuracy"]} | ours | peers.grade_run(CLONE / "data", parameters)
 
 
 def format_results(table: pd.DataFrame) -> str:

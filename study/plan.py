@@ -22,7 +22,9 @@ RESULTS = PROJECT / "study" / "results"
 # People's images and answers: no run of the study reads them.
 OF_PEOPLE = {"data/own", "labels"}
 # What the peers of the recipe see, and what runs them.
-LAST_STAGE, PEERS = "select-labels", ("study/peers.py", "few_labels/graph.py")
+LAST_STAGE = "select-labels"
+PEERS = ("study/peers.py", "few_labels/graph.py", "few_labels/class_prior.py")
+PEERS_PARAMETERS = ("propagate.class_prior",)
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class Run:
         Whether it is made only where it is named: it takes long.
     last_stage : str
         The stage that it ends with; empty for the pipeline's last.
-    beside : tuple of str
-        Code of the study that decides its result, as the pipeline's does.
+    beside, parameters_beside : tuple of str
+        Code and parameters that decide its result as those of the stages do.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Run:
     by_name_only: bool = False
     last_stage: str = ""
     beside: tuple[str, ...] = ()
+    parameters_beside: tuple[str, ...] = ()
 
     @property
     def result(self) -> Path:
@@ -92,7 +95,14 @@ def list_runs(plan: dict[str, Any]) -> list[Run]:
         for name, changes in group["runs"].items()
     ]
     return runs + [
-        Run(f"peers_{budget}", int(seed), settle("few-labels", {}, budget), last_stage=LAST_STAGE, beside=PEERS)
+        Run(
+            f"peers_{budget}",
+            int(seed),
+            settle("few-labels", {}, budget),
+            last_stage=LAST_STAGE,
+            beside=PEERS,
+            parameters_beside=PEERS_PARAMETERS,
+        )
         for seed in plan["peers"]["seeds"]
         for budget in plan["peers"]["budgets"]
     ]
@@ -134,7 +144,8 @@ def take_fingerprint(pipeline: dict[str, Any], run: Run, root: Path = PROJECT) -
         }
         for name, stage in stages.items()
     }
-    inputs["beside"] = {path: hash_path(root / path) for path in run.beside}
+    parameters_beside = {path: look_up(values, path) for path in run.parameters_beside}
+    inputs["beside"] = parameters_beside | {path: hash_path(root / path) for path in run.beside}
     return hashlib.md5(json.dumps(inputs, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
 
 

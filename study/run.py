@@ -115,7 +115,7 @@ def make(run: Run, fingerprint: str) -> dict[str, Any]:
     }
     if run.last_stage:
         reproduce(CLONE, run.last_stage)
-        return made | {"metrics": peers.grade_run(CLONE / "data")}
+        return made | {"metrics": peers.grade_run(CLONE / "data", run.parameters)}
     reproduce(CLONE)
     kmeans = joblib.load(CLONE / "models/kmeans.joblib")
     return made | {

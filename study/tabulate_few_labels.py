@@ -23,6 +23,9 @@ PEERS = {
     "SelfTrainingClassifier": "scikit-learn SelfTrainingClassifier",
     "laplace": "GraphLearning laplace",
     "poisson": "GraphLearning poisson",
+    "poisson_mbo": "GraphLearning poisson_mbo",
+    "typiclust": "scikit-activeml TypiClust",
+    "typiclust_and_margins": "scikit-activeml TypiClust, then margins",
 }
 PARTS = {
     "answer": "answer",

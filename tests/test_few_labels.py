@@ -11,8 +11,9 @@ import yaml
 
 from few_labels.errors import InputError
 from few_labels.images import to_pixel_vectors
+from few_labels.parameters import TrainLogreg
 from study import tabulate_few_labels
-from study.peers import grade_peers
+from study.peers import grade_peers, grade_queries
 from study.plan import RESULTS, read_plan, read_results
 from tests.conftest import PROJECT, Clone, leaves
 from tools import recipes
@@ -148,8 +149,10 @@ def test_what_is_typed_is_checked_in_one_line(typed: str, message: str, capfd: p
 def test_every_peer_learns_from_few_labels(small_run: Clone) -> None:
     data = small_run.path / "data"
     X, test = (to_pixel_vectors(np.load(data / f"{part}_images.npy")) for part in ("train", "test"))
-    labels, actual = (np.load(data / f"{part}_labels.npy") for part in ("train", "test"))
-    index = np.arange(0, 1000, 10)
-    grades = grade_peers(X, test, index, labels[index], actual)
+    known, actual = (np.load(data / f"{part}_labels.npy") for part in ("train", "test"))
+    index, prior = np.arange(0, 1000, 10), np.full(10, 0.1)
+    classifier = TrainLogreg(kernel="rational-quadratic", C=100, max_iter=100)
+    grades = grade_peers(X, test, index, known[index], actual, prior)
+    grades |= grade_queries(X, test, known, actual, len(index), classifier, seed=1)
     assert set(grades) == set(tabulate_few_labels.PEERS)
     assert min(grades.values()) > 0.5

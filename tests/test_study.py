@@ -83,11 +83,12 @@ def test_another_command_or_parameter_makes_a_result_stale_and_what_nothing_read
 
 def test_a_run_that_ends_early_does_not_look_at_later_stages(tiny: tuple[dict, Path]) -> None:
     pipeline, root = tiny
-    run = replace(RUN, last_stage="first", beside=("peers.py",))
+    run = replace(RUN, last_stage="first", beside=("peers.py",), parameters_beside=("percentile",))
     (root / "peers.py").write_text("as it was")
     before = take_fingerprint(pipeline, run, root)
     (root / "b.py").write_text("changed")
     assert take_fingerprint(pipeline, run, root) == before
+    assert take_fingerprint(pipeline, replace(run, settings={"percentile": "7"}), root) != before
     (root / "peers.py").write_text("changed")
     assert take_fingerprint(pipeline, run, root) != before
 
