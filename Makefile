@@ -139,12 +139,12 @@ test: .venv/tested
 		said=$$($$as_root apt-get update -qq 2>&1 && $$as_root apt-get install -qq $$package 2>&1) && echo done \
 			|| echo "failed ($$(echo "$$said" | tail -n 1)), so the tests that need $$tool are skipped"; \
 	done
-	$(BIN)/pytest --numprocesses auto
+	$(BIN)/pytest --numprocesses auto --dist worksteal
 
 # The tests that need no data set, no network and no run of the pipeline: under a minute, before each commit.
 .PHONY: test-quick
 test-quick: .venv/installed
-	$(BIN)/pytest --numprocesses auto -m "not data_set and not slow"
+	$(BIN)/pytest --numprocesses auto --dist worksteal -m "not data_set and not slow"
 
 # Break the pure modules in every way that mutmut knows, and list what no test notices: docs/mutation-testing.md
 MUTMUT := $(BIN)/uv run --quiet --no-project --with mutmut==3.8.1 mutmut

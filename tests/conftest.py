@@ -201,6 +201,11 @@ SLOW_MODULES = {
 }
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one process more than there are processors: tests wait for servers, browsers and disks."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave out the slow modules where no slow test is wanted, before what they need is imported."""
     is_left_out = collection_path.stem in SLOW_MODULES and "not slow" in config.getoption("markexpr")

@@ -24,7 +24,7 @@ from few_labels.encoder import read_encoder
 from few_labels.errors import InputError
 from few_labels.stored import Rows, Stored
 from stages.kmeans import describe, fit_kmeans
-from tests.conftest import PROJECT, Clone
+from tests.conftest import PROJECT, Clone, executed
 from tests.onnx_models import N_FEATURES, NODES, SIDE, WEIGHTS, save, write_model
 from tests.servers import HOST, Server, free_port, relay, running
 
@@ -360,9 +360,16 @@ def test_workers_write_to_a_file(images: Path, two_workers: str, tmp_path: Path)
     np.testing.assert_array_equal(blocks.keep_partitions(lambda rows: rows / 2, X, 64, None), X[:] / 2)
 
 
-@pytest.mark.parametrize("settings", ["small_run", "recipe_run"])
+# What comes after train-logreg runs in the stage's own process.
+@pytest.mark.parametrize(
+    ("settings", "alone", "on_a_cluster"),
+    [
+        ("small_run", "dvc repro train-logreg", "env DASK_SCHEDULER_ADDRESS={} dvc repro train-logreg"),
+        ("recipe_run", "dvc repro", "make repro SCHEDULER={}"),
+    ],
+)
 def test_the_pipeline_writes_the_same_files_on_a_cluster(
-    settings: str, tmp_path: Path, request: pytest.FixtureRequest
+    settings: str, alone: str, on_a_cluster: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     run: Clone = request.getfixturevalue(settings)
     here, there = (run.copy_to(tmp_path / name) for name in ("here", "there"))
@@ -373,9 +380,9 @@ def test_the_pipeline_writes_the_same_files_on_a_cluster(
         smaller = smaller.replace("ROWS_PER_PARTITION = 2**14", "ROWS_PER_PARTITION = 170")
         assert smaller.count(" = 150") == smaller.count(" = 170") == 1
         module.write_text(smaller)
-    assert "kmeans" in here.repro()
+    assert "kmeans" in executed(here.sh(alone))
     with scheduler(tmp_path) as server, workers(address_of(server), 2, there.path):
-        said = there.sh(f"make repro SCHEDULER={address_of(server)}")
+        said = there.sh(on_a_cluster.format(address_of(server)))
     assert f"2 workers of the cluster at {address_of(server)}" in said
     assert there.lock() == here.lock()
     assert here.lock() != run.lock()

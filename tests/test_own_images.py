@@ -104,13 +104,13 @@ def load(folder: Path, name: str) -> NDArray[np.generic]:
     return np.load(folder / "data" / name)
 
 
-def test_folders_of_classes_need_no_person(tmp_path: Path) -> None:
-    clone = start(tmp_path / "clone", SMALL | {"select_labels.n_labels": 150, "train_nn.max_steps": 300})
-    truth = write_folder(clone.path / "data/own", "train", *digits(slice(1200)))
-    write_folder(clone.path / "data/own", "test", *digits(slice(1200, None)))
-    clone.repro()
+def test_folders_of_classes_need_no_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = write_folder(tmp_path / "data/own", "train", *digits(slice(1200)))
+    write_folder(tmp_path / "data/own", "test", *digits(slice(1200, None)))
+    run_stages(tmp_path, SMALL | {"select_labels.n_labels": 150, "train_nn.max_steps": 300}, monkeypatch)
 
-    metrics = clone.metrics()
+    project = Clone(tmp_path)
+    metrics = project.metrics()
     assert metrics.keys() == METRICS
     assert metrics["labels"]["bought"] == 150
     assert metrics["labels"]["trained_on"] > 200
@@ -122,10 +122,9 @@ def test_folders_of_classes_need_no_person(tmp_path: Path) -> None:
     # Who has a test set pays for no audit.
     assert metrics["audit"]["n"] == 0
     # Each known label is a decision of its own.
-    assert count_labelling(clone) == {"labels": 150, "decisions": 150, "cannot_tell": 0}
-    assert clone.sh("dvc metrics show").count("data/own") == 0
+    assert count_labelling(project) == {"labels": 150, "decisions": 150, "cannot_tell": 0}
 
-    bought, answers = read(clone, "bought_labels.csv"), read(clone, "pool_labels.csv")
+    bought, answers = read(project, "bought_labels.csv"), read(project, "pool_labels.csv")
     assert (bought["class"].astype(str) == bought["image"].map(truth)).all()
     assert (answers["label"].astype(str) == answers["image"].map(truth)).mean() > 0.8
 
@@ -264,7 +263,7 @@ def test_a_first_hour_as_the_readme_tells_it(tmp_path: Path) -> None:
     assert (predictions["label"] == ("new/" + predictions["image"]).map(unseen)).mean() >= 0.75
 
 
-def test_colour_by_every_other_method(tmp_path: Path) -> None:
+def test_colour_by_every_other_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changes = {
         "download.image_size": 16,
         "embed.method": "patches",
@@ -276,23 +275,22 @@ def test_colour_by_every_other_method(tmp_path: Path) -> None:
         "select_labels.n_labels": 50,
         "train_nn.max_steps": 120,
     }
-    clone = start(tmp_path / "clone", SMALL | changes)
     images, names = tiles(32)
-    write_folder(clone.path / "data/own", "train", images[::3], names[::3])
-    write_folder(clone.path / "data/own", "test", images[1::3], names[1::3])
-    clone.repro()
+    write_folder(tmp_path / "data/own", "train", images[::3], names[::3])
+    write_folder(tmp_path / "data/own", "test", images[1::3], names[1::3])
+    run_stages(tmp_path, SMALL | changes, monkeypatch)
 
-    assert load(clone.path, "train_images.npy").shape == (174, 16, 16, 3)
-    assert load(clone.path, "test_images.npy").shape == (173, 16, 16, 3)
+    assert load(tmp_path, "train_images.npy").shape == (174, 16, 16, 3)
+    assert load(tmp_path, "test_images.npy").shape == (173, 16, 16, 3)
     # One distance for each cluster, of which a pool of 174 has one for every four images.
-    assert load(clone.path, "train_features.npy").shape == (174, 43)
-    assert load(clone.path, "test_features.npy").shape == (173, 43)
-    assert read_class_names(clone) == ["china", "flower"]
-    metrics = clone.metrics()
+    assert load(tmp_path, "train_features.npy").shape == (174, 43)
+    assert load(tmp_path, "test_features.npy").shape == (173, 43)
+    assert read_class_names(Clone(tmp_path)) == ["china", "flower"]
+    metrics = Clone(tmp_path).metrics()
     assert metrics["propagation"]["accuracy"] > 0.8
     assert metrics["logreg"]["accuracy"] > 0.8
     assert metrics["nn"]["accuracy"] > 0.8
-    check_pictures(clone.path)
+    check_pictures(tmp_path)
 
 
 def test_two_hundred_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
