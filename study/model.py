@@ -14,8 +14,8 @@ from few_labels.artifacts import replacing
 from few_labels.errors import InputError, quote
 from stages import run as run_command
 from study.plan import PROJECT, list_runs, read_plan
-from study.run import CLONE, prepare, set_parameters
-from tools.clones import reproduce
+from study.run import CLONE, prepare
+from tools.clones import reproduce, write_parameters
 
 SEED = 42
 MADE_BY = {"kmeans.joblib": "kmeans", "logreg.joblib": "train-logreg", "nn.keras": "train-nn"}
@@ -30,7 +30,7 @@ def main(
     wanted, model = models[file]["run"], models[file]["model"]
     (run,) = [run for run in list_runs(read_plan()) if (run.name, run.seed) == (wanted, SEED)]
     prepare()
-    set_parameters(run.parameters)
+    write_parameters(CLONE, run.settings_with_seed)
     reproduce(CLONE, MADE_BY[model])
     path = Path("study/models", file)
     with replacing(path) as temporary:

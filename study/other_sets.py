@@ -19,7 +19,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 from tqdm import tqdm
@@ -27,11 +26,11 @@ from typer import Option
 
 from few_labels.artifacts import replacing
 from few_labels.errors import InputError
-from stages import read_parameters, run
+from stages import run
 from study import peers, photos
 from study.statistics import format_mean
 from study.tabulate_few_labels import PEERS
-from tools.clones import check_out, reproduce, share_cache
+from tools.clones import check_out, reproduce, share_cache, write_parameters
 from tools.git import git
 from tools.pages import format_markdown, write_table
 from tools.recipes import BUDGET, combine, read_recipe
@@ -126,8 +125,7 @@ def grade(name: str, n_labels: int, seed: int) -> dict[str, float]:
     """Run the recipe in the clone, and give the test accuracies of what it answers, of its parts, and of its peers."""
     settings = combine(read_recipe("few-labels"), {BUDGET: str(n_labels), "seed": str(seed)})
     settings |= SHARED | SIZES.get(name, {})
-    parameters = read_parameters([PROJECT / "params.yaml"], [f"{key}={value}" for key, value in settings.items()])
-    (CLONE / "params.yaml").write_text(yaml.safe_dump(parameters.model_dump(mode="json"), sort_keys=False))
+    parameters = write_parameters(CLONE, settings)
     reproduce(CLONE)
     metrics = json.loads((CLONE / "metrics/metrics.json").read_text())
     ours = {model: metrics[model]["accuracy"] for model in ("nn", "logreg")}

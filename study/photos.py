@@ -18,15 +18,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from tqdm import tqdm
 
 from few_labels.artifacts import replacing
 from few_labels.errors import InputError
-from stages import read_parameters, run
+from stages import run
 from stages.download import DebianPackage, unpack_debian_package
 from study.statistics import format_mean
-from tools.clones import check_out, reproduce, share_cache
+from tools.clones import check_out, reproduce, share_cache, write_parameters
 from tools.pages import format_markdown, write_table
 
 PROJECT = Path(__file__).parent.parent
@@ -117,8 +116,7 @@ def grade(view: str, n_labels: int, seed: int) -> dict[str, Any]:
     """Run the pipeline in the clone, and give the test accuracy of both classifiers and of the one that answers."""
     settings = SHARED | VIEWS[view]
     settings |= {"seed": str(seed), "n_clusters": str(n_labels), "select_labels.n_labels": str(n_labels)}
-    parameters = read_parameters([PROJECT / "params.yaml"], [f"{name}={value}" for name, value in settings.items()])
-    (CLONE / "params.yaml").write_text(yaml.safe_dump(parameters.model_dump(mode="json"), sort_keys=False))
+    write_parameters(CLONE, settings)
     reproduce(CLONE)
     metrics = json.loads((CLONE / "metrics/metrics.json").read_text())
     accuracy = {model: metrics[model]["accuracy"] for model in ("logreg", "nn")}

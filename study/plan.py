@@ -61,8 +61,13 @@ class Run:
     @property
     def parameters(self) -> AllParameters:
         """All of its parameters, checked."""
-        settings = self.settings | {"seed": str(self.seed)}
-        return read_parameters([PROJECT / "params.yaml"], [f"{name}={value}" for name, value in settings.items()])
+        settings = [f"{name}={value}" for name, value in self.settings_with_seed.items()]
+        return read_parameters([PROJECT / "params.yaml"], settings)
+
+    @property
+    def settings_with_seed(self) -> dict[str, str]:
+        """What it changes in params.yaml."""
+        return self.settings | {"seed": str(self.seed)}
 
 
 def read_plan(path: Path = PROJECT / "study" / "runs.yaml") -> dict[str, Any]:

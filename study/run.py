@@ -12,17 +12,15 @@ from typing import Annotated, Any
 import joblib
 import numpy as np
 import pandas as pd
-import yaml
 from tqdm import tqdm
 from typer import Option
 
 from few_labels.artifacts import replacing
 from few_labels.errors import InputError
-from few_labels.parameters import AllParameters
 from stages import run as run_command
 from study import peers, tabulate, tabulate_few_labels
 from study.plan import Run, list_runs, read_pipeline, read_plan, take_fingerprint
-from tools.clones import check_out, reproduce, share_cache
+from tools.clones import check_out, reproduce, share_cache, write_parameters
 from tools.git import git, list_changes
 from tools.verify import name_processor
 
@@ -90,11 +88,6 @@ def prepare() -> None:
     share_cache(CLONE)
 
 
-def set_parameters(parameters: AllParameters) -> None:
-    """Give the clone its parameters."""
-    (CLONE / "params.yaml").write_text(yaml.safe_dump(parameters.model_dump(mode="json"), sort_keys=False))
-
-
 def make(run: Run, fingerprint: str) -> dict[str, Any]:
     """Run the pipeline in the clone, and give what it came to and how it was made.
 
@@ -105,7 +98,7 @@ def make(run: Run, fingerprint: str) -> dict[str, Any]:
         pipeline's, or the peers' accuracies; ``clustering`` has ``n_clusters`` and ``inertia``; ``audit`` has each
         model's accuracy on the images that were kept for it, if any.
     """
-    set_parameters(run.parameters)
+    parameters = write_parameters(CLONE, run.settings_with_seed)
     made = {
         "fingerprint": fingerprint,
         "settings": run.settings,
@@ -115,7 +108,7 @@ def make(run: Run, fingerprint: str) -> dict[str, Any]:
     }
     if run.last_stage:
         reproduce(CLONE, run.last_stage)
-        return made | {"metrics": peers.grade_run(CLONE / "data", run.parameters)}
+        return made | {"metrics": peers.grade_run(CLONE / "data", parameters)}
     reproduce(CLONE)
     kmeans = joblib.load(CLONE / "models/kmeans.joblib")
     return made | {

@@ -6,6 +6,10 @@ import sys
 from pathlib import Path
 from shutil import copytree, rmtree
 
+import yaml
+
+from few_labels.parameters import AllParameters
+from stages import read_parameters
 from tools.git import git
 
 OWN_IMAGES = Path("data/own")
@@ -31,6 +35,30 @@ def check_out(clone: Path) -> None:
 def share_cache(clone: Path) -> None:
     """Have a clone keep what it makes in the cache of this project, and find there what was made before."""
     (clone / ".dvc/config.local").write_text(f"[cache]\n    dir = {Path('.dvc/cache').resolve()}\n")
+
+
+def write_parameters(clone: Path, settings: dict[str, str]) -> AllParameters:
+    """Give a clone the parameters that this project has, but for some settings.
+
+    Parameters
+    ----------
+    clone : Path
+    settings : dict
+        Values as they are written in YAML, by the name that the parameter has in params.yaml.
+
+    Returns
+    -------
+    AllParameters
+        All that it has now.
+
+    Raises
+    ------
+    InputError
+        If a value is not allowed.
+    """
+    parameters = read_parameters([Path("params.yaml")], [f"{name}={value}" for name, value in settings.items()])
+    (clone / "params.yaml").write_text(yaml.safe_dump(parameters.model_dump(mode="json"), sort_keys=False))
+    return parameters
 
 
 def reproduce(clone: Path, *targets: str) -> None:
