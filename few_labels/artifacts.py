@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from few_labels.errors import InputError, quote, shorten
+from few_labels.stored import Stored
 
 UNKNOWN = -1
 
@@ -115,10 +116,13 @@ def scratch_beside(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def save_array(path: Path, array: NDArray[np.generic]) -> None:
+def save_array(path: Path, array: NDArray[np.generic] | Stored) -> None:
     """Write one array as ``.npy``."""
     with replacing(path) as temporary:
-        np.save(temporary, array)
+        if isinstance(array, Stored):
+            array.copy(temporary)
+        else:
+            np.save(temporary, array)
 
 
 def load_images(path: Path) -> NDArray[np.uint8]:

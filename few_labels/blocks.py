@@ -124,6 +124,11 @@ def open_array(array: NDArray) -> Rows:
     return Stored.of(array) if isinstance(array, np.memmap) and not fits(array.shape) else array
 
 
+def take(array: Rows, rows: NDArray[np.int64]) -> Rows:
+    """Give some rows of an array: in memory, or of a file as what is read when it is asked for."""
+    return array.take(rows) if isinstance(array, Stored) else array[rows]
+
+
 def map_partitions(
     function: Callable[..., Result], *arrays: Rows, partitions: Sequence[slice] | None = None, title: str = ""
 ) -> Iterator[Result]:

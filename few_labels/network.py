@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 from tqdm.keras import TqdmCallback
 
 from few_labels.artifacts import replacing
-from few_labels.blocks import cut
+from few_labels.blocks import cut, make_rows
 from few_labels.errors import InputError, require_several_classes
 from few_labels.images import to_unit_range
 from few_labels.parameters import Architecture, Schedule, TrainNN
+from few_labels.stored import Rows, Stored
 
 MAX_RESTARTS = 3
 MIN_STEPS_PER_EPOCH = 16
@@ -128,7 +129,7 @@ def show(images: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
 
 
 def train_until_alive(
-    X: NDArray[np.uint8 | np.float32],
+    X: Rows,
     y: NDArray[np.unsignedinteger],
     n_classes: int,
     settings: TrainNN,
@@ -143,8 +144,8 @@ def train_until_alive(
 
     Parameters
     ----------
-    X : ndarray of shape (n_images, height, width, channels), uint8, or float32 in 0-1
-        Or of shape (n_images, n_components), float32, for a dense network.
+    X : ndarray or Stored of shape (n_images, height, width, channels), uint8, or float32 in 0-1
+        Or of shape (n_images, n_components), float32, for a dense network. What is stored is read batch by batch.
     y : ndarray of shape (n_images,), unsigned integer
     n_classes : int
     settings : TrainNN
@@ -214,7 +215,7 @@ def split(
 
 
 def train(
-    X: NDArray[np.uint8 | np.float32],
+    X: Rows,
     y: NDArray[np.unsignedinteger],
     n_classes: int,
     settings: TrainNN,
@@ -229,8 +230,8 @@ def train(
 
     Parameters
     ----------
-    X : ndarray of shape (n_images, height, width, channels), uint8, or float32 in 0-1
-        Or of shape (n_images, n_components), float32, for a dense network.
+    X : ndarray or Stored of shape (n_images, height, width, channels), uint8, or float32 in 0-1
+        Or of shape (n_images, n_components), float32, for a dense network. What is stored is read batch by batch.
     y : ndarray of shape (n_images,), unsigned integer
     n_classes : int
     settings : TrainNN
@@ -267,7 +268,8 @@ def train(
         steps_per_execution=min(MIN_STEPS_PER_EPOCH, steps_per_epoch),
     )
     # TensorFlow's own copies, once for both parts.
-    images, targets = tf.constant(X), tf.constant(weigh_classes(y, n_classes, weight))
+    images = X if isinstance(X, Stored) else tf.constant(X)
+    targets = tf.constant(weigh_classes(y, n_classes, weight))
     network.fit(
         feed(images, targets, kept, batch_size, settings.mixup, seed),
         validation_data=feed(images, targets, held_out, batch_size),
@@ -306,7 +308,7 @@ def weigh_classes(
 
 
 def feed(
-    images: tf.Tensor,
+    images: tf.Tensor | Stored,
     targets: tf.Tensor,
     rows: NDArray[np.int64],
     batch_size: int,
@@ -317,7 +319,7 @@ def feed(
 
     Parameters
     ----------
-    images : tf.Tensor of shape (n_images, height, width, channels), uint8, or float32 in 0-1
+    images : tf.Tensor or Stored of shape (n_images, height, width, channels), uint8, or float32 in 0-1
         Or of shape (n_images, n_components), float32, for a dense network.
     targets : tf.Tensor of shape (n_images, n_classes), float32
     rows : ndarray, int64
@@ -336,8 +338,14 @@ def feed(
     """
     mix = keras.layers.MixUp(alpha=mixup, seed=seed, dtype="float32")
 
+    def look_up(some: tf.Tensor) -> tf.Tensor:
+        if not isinstance(images, Stored):
+            return tf.gather(images, some)
+        read = tf.numpy_function(images.__getitem__, [some], images.dtype)
+        return tf.ensure_shape(read, (None, *images.shape[1:]))
+
     def bring(some: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        seen, wanted = tf.gather(images, some), tf.gather(targets, some)
+        seen, wanted = look_up(some), tf.gather(targets, some)
         if seen.dtype == tf.uint8:
             seen = tf.cast(seen, tf.float32) / 255
         if mixup:
@@ -364,59 +372,61 @@ def schedule_rate(
     return keras.optimizers.schedules.CosineDecay(0.0, n_steps - warm_up, warmup_target=peak, warmup_steps=warm_up)
 
 
-def has_collapsed(network: keras.Sequential, X: NDArray[np.uint8 | np.float32], seed: int) -> bool:
+def has_collapsed(network: keras.Sequential, X: Rows, seed: int) -> bool:
     """Tell whether a network answers the same class for all of the images, or for a thousand drawn from them."""
     drawn = np.sort(np.random.default_rng(seed).permutation(len(X))[:N_LOOKED_AT])
     answers = score(network, X[drawn]).argmax(axis=1)
     return len(np.unique(answers)) == 1
 
 
-def score(network: keras.Sequential, images: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
+def score(network: keras.Sequential, images: Rows) -> NDArray[np.float32]:
     """Score images, block by block.
 
     Parameters
     ----------
     network : keras.Sequential
-    images : ndarray of shape (n_images, height, width, channels), uint8, or (n_images, n_components), float32
+    images : ndarray or Stored of shape (n_images, height, width, channels), uint8, or (n_images, n_components), float32
 
     Returns
     -------
     ndarray of shape (n_images, n_classes), float32
     """
-    (scores,) = _look(network, images)
+    scores = np.empty((len(images), network.output_shape[-1]), np.float32)
+    _look(network, images, [scores])
     return scores
 
 
-def activate(
-    network: keras.Sequential, images: NDArray[np.uint8 | np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def activate(network: keras.Sequential, images: Rows, path: Path | None = None) -> tuple[Rows, NDArray[np.float32]]:
     """Give what the last hidden layer makes of images, and their scores, block by block.
 
     Parameters
     ----------
     network : keras.Sequential
-    images : ndarray of shape (n_images, height, width, channels), uint8, or (n_images, n_components), float32
+    images : ndarray or Stored of shape (n_images, height, width, channels), uint8, or (n_images, n_components), float32
+    path : Path, optional
+        Of the file in which the activations of stored images are kept.
 
     Returns
     -------
-    activations : ndarray of shape (n_images, n_units), float32
+    activations : ndarray or Stored of shape (n_images, n_units), float32
     scores : ndarray of shape (n_images, n_classes), float32
     """
     last = network.layers[-1]
-    activations, scores = _look(keras.Model(network.inputs[0], [last.input, last.output]), images)
+    kept = path if isinstance(images, Stored) else None
+    activations = make_rows(len(images), last.input.shape[-1], kept)
+    scores = np.empty((len(images), last.output.shape[-1]), np.float32)
+    _look(keras.Model(network.inputs[0], [last.input, last.output]), images, [activations, scores])
     return activations, scores
 
 
-def _look(seen: keras.Model, images: NDArray[np.uint8 | np.float32]) -> list[NDArray[np.float32]]:
-    """Give each output of a model for all images."""
-    outputs = [np.empty((len(images), output.shape[-1]), np.float32) for output in seen.outputs]
+def _look(seen: keras.Model, images: Rows, outputs: list[Rows]) -> None:
+    """Write each output of a model for all images."""
     # Compiled, which halves the time, but not by ``predict``, which takes longer to compile than most sets take to run.
     signature = [tf.TensorSpec(seen.inputs[0].shape)]
     look = tf.function(lambda X: tf.nest.flatten(seen(X, training=False)), input_signature=signature)
     for rows in cut(len(images), IMAGES_AT_ONCE):
         for output, part in zip(outputs, look(show(images[rows])), strict=True):
             output[rows] = part.numpy()
-    return outputs
 
 
 def save_reproducibly(network: keras.Sequential, path: Path) -> None:

@@ -18,6 +18,8 @@ from numpy.typing import DTypeLike, NDArray
 from few_labels.errors import InputError
 from few_labels.images import to_pixel_vectors
 
+ROWS_COPIED_AT_ONCE = 4096
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -36,6 +38,8 @@ class Stored:
         Whether images are given as rows of pixels, float32 in 0-1.
     n_columns : int or None
         How many columns of a table of rows are given; None gives all.
+    taken : ndarray of shape (n_taken,), int64, or None
+        Which rows of the file there are, in which order; None takes all.
     """
 
     path: str
@@ -44,6 +48,7 @@ class Stored:
     stored_dtype: np.dtype
     as_vectors: bool = False
     n_columns: int | None = None
+    taken: NDArray[np.int64] | None = None
 
     @classmethod
     def of(cls, mapped: np.memmap) -> "Stored":
@@ -63,8 +68,8 @@ class Stored:
     @property
     def shape(self) -> tuple[int, ...]:
         """What an array of all rows would have."""
-        shape = (len(self), math.prod(self.stored_shape[1:])) if self.as_vectors else self.stored_shape
-        return shape if self.n_columns is None else (len(self), self.n_columns)
+        row = (math.prod(self.stored_shape[1:]),) if self.as_vectors else self.stored_shape[1:]
+        return (len(self), *row) if self.n_columns is None else (len(self), self.n_columns)
 
     @property
     def dtype(self) -> np.dtype:
@@ -76,12 +81,14 @@ class Stored:
         return math.prod(self.stored_shape[1:]) * self.stored_dtype.itemsize
 
     def __len__(self) -> int:
-        return self.stored_shape[0]
+        return self.stored_shape[0] if self.taken is None else len(self.taken)
 
     def __getitem__(self, rows: slice | NDArray[np.integer]) -> NDArray:
         """Read rows: a block, or those of any positions, in their order."""
+        if self.taken is not None:
+            rows = self.taken[rows]
         if isinstance(rows, slice):
-            start, stop, _ = rows.indices(len(self))
+            start, stop, _ = rows.indices(self.stored_shape[0])
             read = self._read(start, max(stop - start, 0))
         else:
             read = np.empty((len(rows), *self.stored_shape[1:]), self.stored_dtype)
@@ -117,9 +124,20 @@ class Stored:
         finally:
             os.close(file)
 
+    def copy(self, path: Path) -> None:
+        """Write an array of the same rows to another file."""
+        copied = Stored.create(path, self.shape, self.dtype)
+        for start in range(0, len(self), ROWS_COPIED_AT_ONCE):
+            rows = slice(start, min(start + ROWS_COPIED_AT_ONCE, len(self)))
+            copied[rows] = self[rows]
+
     def vectors(self) -> "Stored":
         """Give images as rows of pixels in 0-1, and rows of numbers as they are."""
         return replace(self, as_vectors=self.stored_dtype == np.uint8)
+
+    def take(self, rows: NDArray[np.int64]) -> "Stored":
+        """Give some rows, which are read when they are asked for."""
+        return replace(self, taken=rows)
 
     def columns(self, n_columns: int) -> "Stored":
         """Give the first columns of rows."""

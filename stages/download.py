@@ -31,16 +31,20 @@ from tqdm import tqdm
 from typer import Option
 
 from few_labels.artifacts import UNKNOWN, Classes, replacing, save_array, save_classes, save_names
+from few_labels.blocks import cut, fits
 from few_labels.errors import InputError, Kind, look_at, quote, shorten
 from few_labels.parameters import Download
 from few_labels.photos import Channels, Photos, leave_out_copies, match_channels, prepare, read_photos
+from few_labels.stored import Rows, Stored
 from stages import run
 
 CONNECT_AND_READ_SECONDS = (5, 60)
-UNSIGNED_BYTES = 8
+# Two zeros, and the type of unsigned bytes.
+IDX_OF_BYTES = bytes([0, 0, 8])
 LONGEST_IDX_HEADER = 4 + 4 * 255
 # No more bytes than this come out of one byte of gzip.
 MOST_UNPACKED_OF_ONE = 1032
+ROWS_AT_ONCE = 4096
 # One image has no neighbour, and no second class to tell it from.
 LEAST_POOL = 2
 PARTS = ("train", "test")
@@ -110,18 +114,20 @@ class Part:
     Attributes
     ----------
     name : list of str
-    images : ndarray of shape (n_images, height, width, channels), uint8
+    pictures : ndarray or Stored, uint8
+        Images of shape (n_images, image_size, image_size, channels), or grey pictures of shape (n_images, height,
+        width), of which `save_images` makes such.
     label : ndarray of shape (n_images,), int16
         Positions among the class names, -1 where nobody knows.
     """
 
     name: list[str]
-    images: NDArray[np.uint8]
+    pictures: Rows
     label: NDArray[np.int16]
 
     def take(self, rows: NDArray[np.int64]) -> "Part":
         """Keep some of the images."""
-        return Part([self.name[row] for row in rows], self.images[rows], self.label[rows])
+        return Part([self.name[row] for row in rows], self.pictures[rows], self.label[rows])
 
 
 def main(
@@ -142,9 +148,9 @@ def main(
     refused = pd.DataFrame(columns=["image", "reason"])
     if isinstance(described, IdxDescription):
         class_names = described.class_names
-        pool, test = read_fetched(described, download.source, image_size, channels)
+        pool, test = read_fetched(described, download.source)
     elif any(find_idx(own, file) for file in OWN_IDX["train"]):
-        class_names, pool, test = read_own_idx(own, image_size, channels)
+        class_names, pool, test = read_own_idx(own)
     else:
         class_names, pool, test, refused = read_own_photos(own, image_size, channels)
     if (n_kept := download.limit) is not None:
@@ -154,14 +160,15 @@ def main(
     if len(pool.name) < LEAST_POOL:
         raise InputError(f"the pool has {len(pool.name)} image, allowed are {LEAST_POOL} or more")
 
-    save_array(train_images, pool.images)
+    shape = shape_images(pool.pictures, image_size, channels)
+    save_images(train_images, pool.pictures, shape)
     save_array(train_labels, pool.label)
     save_names(train_names, pool.name)
-    save_array(test_images, test.images)
+    save_images(test_images, test.pictures, shape)
     save_array(test_labels, test.label)
     save_names(test_names, test.name)
     n_labelled = int(np.count_nonzero(test.label != UNKNOWN))
-    save_classes(known_classes, Classes(class_names, list(pool.images.shape[1:]), n_labelled))
+    save_classes(known_classes, Classes(class_names, list(shape), n_labelled))
     with replacing(rejected) as temporary:
         refused.to_csv(temporary, index=False)
     if len(refused):
@@ -170,7 +177,7 @@ def main(
     n_known = np.count_nonzero(pool.label != UNKNOWN)
     print(
         f"{download.dataset}: {len(pool.name)} images in the pool, {n_known} with a known label, "
-        f"{len(test.name)} test images, of shape {pool.images.shape[1:]}"
+        f"{len(test.name)} test images, of shape {shape}"
     )
 
 
@@ -206,7 +213,7 @@ def describe(path: Path) -> IdxDescription | FolderDescription:
         raise InputError(f"{path}: {where}: {shorten(first['msg'])}") from error
 
 
-def read_fetched(described: IdxDescription, source: str, image_size: int, channels: Channels) -> tuple[Part, Part]:
+def read_fetched(described: IdxDescription, source: str) -> tuple[Part, Part]:
     """Fetch a data set of IDX files, and give its pool and its test images."""
     content = fetch(described, source)
     files = described.files
@@ -217,28 +224,26 @@ def read_fetched(described: IdxDescription, source: str, image_size: int, channe
             read_idx(content[images.name], images.name) if images else None,
             read_idx(content[labels.name], labels.name) if labels else None,
             len(described.class_names),
-            image_size,
-            channels,
         )
 
     pool = read(files.train_images, files.train_labels, "train")
     return pool, read(files.test_images, files.test_labels, "test")
 
 
-def read_own_idx(own: Path, image_size: int, channels: Channels) -> tuple[list[str], Part, Part]:
+def read_own_idx(own: Path) -> tuple[list[str], Part, Part]:
     """Read IDX files of one's own; those of labels and of test images may be missing."""
     if any((own / part).is_dir() for part in PARTS):
         raise InputError(f"{own} has IDX files and a folder of images, allowed is one of the two")
     content = {
-        file: read_idx(read_source(path, file), file)
+        file: open_idx(path, file)
         for files in OWN_IDX.values()
         for file in files
         if (path := find_idx(own, file)) is not None
     }
-    labels = [content[file] for _, file in OWN_IDX.values() if file in content]
-    n_classes = 1 + max((int(array.max(initial=0)) for array in labels), default=-1)
+    labels = {file: content[file][:] for _, file in OWN_IDX.values() if file in content}
+    n_classes = 1 + max((int(array.max(initial=0)) for array in labels.values()), default=-1)
     pool, test = (
-        make_idx_part(part, content.get(images), content.get(classes), n_classes, image_size, channels)
+        make_idx_part(part, content.get(images), labels.get(classes), n_classes)
         for part, (images, classes) in OWN_IDX.items()
     )
     if not len(pool.name):
@@ -294,25 +299,17 @@ def read_own_photos(own: Path, image_size: int, channels: Channels) -> tuple[lis
     return class_names, make(train), make(test), rejected
 
 
-def make_idx_part(
-    part: str,
-    images: NDArray[np.uint8] | None,
-    labels: NDArray[np.uint8] | None,
-    n_classes: int,
-    image_size: int,
-    channels: Channels,
-) -> Part:
+def make_idx_part(part: str, images: Rows | None, labels: NDArray[np.uint8] | None, n_classes: int) -> Part:
     """Put images and labels from IDX files together.
 
     Parameters
     ----------
     part : str
         ``train`` or ``test``: the name of an image is this and its row.
-    images : ndarray of shape (n_images, height, width), uint8, or None
+    images : ndarray or Stored of shape (n_images, height, width), uint8, or None
     labels : ndarray of shape (n_images,), uint8, or None
         None where nobody knows.
-    n_classes, image_size : int
-    channels : Channels
+    n_classes : int
 
     Returns
     -------
@@ -323,22 +320,50 @@ def make_idx_part(
     InputError
         If shapes or labels do not fit.
     """
-    n_channels = 3 if channels is Channels.RGB else 1
     if images is None:
-        return Part([], np.empty((0, image_size, image_size, n_channels), np.uint8), np.empty(0, np.int16))
-    if images.ndim != 3:
+        return Part([], np.empty((0, 1, 1), np.uint8), np.empty(0, np.int16))
+    if len(images.shape) != 3:
         raise InputError(f"the {part} images are an array of shape {images.shape}, allowed are (n, height, width)")
     if labels is not None and labels.shape != images.shape[:1]:
         raise InputError(f"the {part} labels are an array of shape {labels.shape} for {len(images)} images")
     if labels is not None and labels.max(initial=0) >= n_classes:
         raise InputError(f"a {part} label is {labels.max()}, allowed are 0 to {n_classes - 1}")
-    if images.shape[1:] == (image_size, image_size) and n_channels == 1:
-        prepared = images[..., None]
-    else:
-        pictures = tqdm(images, desc=f"resizing {part} images", unit="image")
-        prepared = np.stack([prepare(Image.fromarray(picture), image_size, n_channels) for picture in pictures])
     label = np.full(len(images), UNKNOWN, np.int16) if labels is None else labels.astype(np.int16)
-    return Part([f"{part}/{row:05}" for row in range(len(images))], prepared, label)
+    return Part([f"{part}/{row:05}" for row in range(len(images))], images, label)
+
+
+def shape_images(pictures: Rows, image_size: int, channels: Channels) -> tuple[int, ...]:
+    """Give the shape that each of these comes out with: images as they are, grey pictures as is asked for."""
+    if len(pictures.shape) == 4:
+        return pictures.shape[1:]
+    return image_size, image_size, 3 if channels is Channels.RGB else 1
+
+
+def save_images(path: Path, pictures: Rows, shape: tuple[int, ...]) -> None:
+    """Write images of one shape as ``.npy``, a block of rows at a time.
+
+    Parameters
+    ----------
+    path : Path
+    pictures : ndarray or Stored, uint8
+        Images of that shape, or grey pictures of shape (n_images, height, width).
+    shape : tuple of int
+        Height, width and channels; the first two are equal.
+    """
+    with replacing(path) as temporary:
+        images = Stored.create(temporary, (len(pictures), *shape), np.uint8)
+        for rows in tqdm(cut(len(pictures), ROWS_AT_ONCE), desc=path.stem, unit="block", leave=False, disable=None):
+            images[rows] = to_images(pictures[rows], shape)
+
+
+def to_images(pictures: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Give images as they are, and scale and pad grey pictures to a shape."""
+    if pictures.ndim == 4:
+        return pictures
+    size, _, n_channels = shape
+    if pictures.shape[1:] == (size, size) and n_channels == 1:
+        return pictures[..., None]
+    return np.stack([prepare(Image.fromarray(picture), size, n_channels) for picture in pictures])
 
 
 def check_limit(limit: int, n_classes: int, n_pool: int, n_test: int) -> None:
@@ -466,6 +491,18 @@ def measure_idx(start: bytes) -> int:
     return 4 + 4 * start[3] + math.prod(int(size) for size in np.frombuffer(start, ">u4", start[3], offset=4))
 
 
+def open_idx(path: Path, name: str) -> Rows:
+    """Read an IDX file, gzipped or not; one that is neither gzipped nor small enough to hold stays where it is."""
+    if path.name == name:
+        with path.open("rb") as file:
+            start = file.read(LONGEST_IDX_HEADER)
+        if start[:3] == IDX_OF_BYTES and path.stat().st_size == measure_idx(start):
+            shape = tuple(np.frombuffer(start, ">u4", start[3], offset=4).tolist())
+            if not fits(shape):
+                return Stored(str(path.absolute()), 4 + 4 * start[3], shape, np.dtype(np.uint8))
+    return read_idx(read_source(path, name), name)
+
+
 def read_idx(content: bytes, name: str) -> NDArray[np.uint8]:
     """Read the IDX format: two zero bytes, a type, the number of dimensions, each big-endian size, then the values.
 
@@ -485,7 +522,7 @@ def read_idx(content: bytes, name: str) -> NDArray[np.uint8]:
     InputError
         If it is anything else.
     """
-    if len(content) < 4 or content[:3] != bytes([0, 0, UNSIGNED_BYTES]):
+    if len(content) < 4 or content[:3] != IDX_OF_BYTES:
         raise InputError(f"{name} starts with {content[:4].hex()}, an IDX file of unsigned bytes with 000008")
     if len(content) != measure_idx(content):
         more = "or more" if len(content) > measure_idx(content) else "alone"

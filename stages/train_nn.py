@@ -29,6 +29,7 @@ from few_labels.artifacts import (
     replacing,
     save_array,
 )
+from few_labels.blocks import open_array, take
 from few_labels.calibration import fit_temperature
 from few_labels.folds import cut_folds, grade_out_of_fold
 from few_labels.network import derive_seed, save_reproducibly, score, split, train, train_until_alive
@@ -59,11 +60,11 @@ def main(
 ) -> None:
     n_classes = len(load_classes(classes).class_names)
     if train_nn.architecture == "dense":
-        pictures, test_pictures = load_embedding(embedding), load_embedding(test_embedding)
+        pictures, test_pictures = (open_array(load_embedding(path)) for path in (embedding, test_embedding))
     else:
-        pictures, test_pictures = load_images(images), load_images(test_images)
+        pictures, test_pictures = (open_array(load_images(path)) for path in (images, test_images))
     labelled = load_labelled(training_set, len(pictures), n_classes)
-    X = pictures[labelled.index]
+    X = take(pictures, labelled.index)
     settings, initial_weights = train_nn, None
     if first_network.stat().st_size:
         settings = train_nn.model_copy(update={"max_steps": train_nn.max_steps - refine__max_steps})

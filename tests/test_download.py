@@ -19,6 +19,7 @@ import pytest
 from few_labels.artifacts import load_names
 from few_labels.errors import InputError
 from few_labels.photos import Channels
+from few_labels.stored import Stored
 from stages.download import (
     OWN_IDX,
     Files,
@@ -31,6 +32,8 @@ from stages.download import (
     read_idx,
     read_own_idx,
     read_source,
+    save_images,
+    shape_images,
 )
 from tests.conftest import FASHION, Clone, clone_project, read_array
 from tests.datasets import digits, to_idx
@@ -90,7 +93,7 @@ def test_what_never_ends_is_not_opened(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(InputError, match=f"Fashion-MNIST was not found; tried folder .*{said}"):
         fetch(FASHION, str(tmp_path))
     with pytest.raises(InputError, match=said):
-        read_own_idx(tmp_path, 28, Channels.AUTO)
+        read_own_idx(tmp_path)
     make_endless(tmp_path / "x.yaml", kind, monkeypatch)
     with pytest.raises(InputError, match=r"x\.yaml is neither a file nor a folder"):
         describe(tmp_path / "x.yaml")
@@ -220,13 +223,49 @@ def test_the_pool_is_the_training_files_and_the_test_set_the_test_files(tmp_path
     described = IdxDescription(
         title="Digits", format="idx", class_names=[str(digit) for digit in range(10)], files=Files(**files)
     )
-    fetched = read_fetched(described, str(tmp_path), 8, Channels.GREY)
-    own = read_own_idx(tmp_path, 8, Channels.GREY)[1:]
+    fetched = read_fetched(described, str(tmp_path))
+    own = read_own_idx(tmp_path)[1:]
     for found in (fetched, own):
         for (part, (images, labels)), made in zip(parts.items(), found, strict=True):
             assert made.name == [f"{part}/{row:05}" for row in range(len(images))]
-            np.testing.assert_array_equal(made.images[..., 0], images)
+            np.testing.assert_array_equal(made.pictures, images)
             np.testing.assert_array_equal(made.label, labels)
+
+
+@pytest.mark.parametrize(("image_size", "channels"), [(8, Channels.AUTO), (12, Channels.RGB)])
+def test_images_that_are_too_many_to_hold_stay_in_their_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image_size: int, channels: Channels
+) -> None:
+    images, labels = digits(slice(40))
+    for name, array in zip(OWN_IDX["train"], (images, labels), strict=True):
+        (tmp_path / name).write_bytes(to_idx(array))
+    monkeypatch.setattr("stages.download.ROWS_AT_ONCE", 15)
+
+    def bring() -> tuple[type, bytes]:
+        _, pool, test = read_own_idx(tmp_path)
+        shape = shape_images(pool.pictures, image_size, channels)
+        save_images(tmp_path / "images.npy", pool.pictures, shape)
+        save_images(tmp_path / "none.npy", test.pictures, shape)
+        assert np.load(tmp_path / "none.npy").shape == (0, *shape)
+        np.testing.assert_array_equal(pool.label, labels)
+        np.testing.assert_array_equal(pool.take(np.array([3, 7])).pictures, images[[3, 7]])
+        return type(pool.pictures), (tmp_path / "images.npy").read_bytes()
+
+    held, content = bring()
+    monkeypatch.setattr("few_labels.blocks.MOST_ROWS_WHOLE", 30)
+    left, same = bring()
+    assert (held, left) == (np.ndarray, Stored)
+    assert same == content
+    saved = np.load(tmp_path / "images.npy")
+    assert saved.shape == (40, image_size, image_size, 3 if channels is Channels.RGB else 1)
+    if image_size == images.shape[1]:
+        np.testing.assert_array_equal(saved[..., 0], images)
+    np.save(tmp_path / "by_numpy.npy", saved)
+    assert (tmp_path / "by_numpy.npy").read_bytes() == content
+
+    (tmp_path / OWN_IDX["train"][0]).write_bytes(to_idx(images)[:-1])
+    with pytest.raises(InputError, match="train-images-idx3-ubyte has 2575 bytes alone, its header says 2576"):
+        read_own_idx(tmp_path)
 
 
 @pytest.mark.parametrize("limit", [59, 60_001])

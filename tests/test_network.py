@@ -23,6 +23,7 @@ from few_labels.network import (
     weigh_classes,
 )
 from few_labels.parameters import Architecture, TrainNN
+from few_labels.stored import Rows, Stored
 from few_labels.tensorflow_setup import keras, tf
 from tests.conftest import Clone, read_images, read_labels
 
@@ -235,16 +236,25 @@ def test_one_class_is_too_few(images: np.ndarray, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, MIXING], ids=["plain", "mixing"])
-def test_the_same_training_gives_the_same_file(
+def test_the_same_training_gives_the_same_file_where_images_are_read_from_one_too(
     images: np.ndarray, labels: np.ndarray, settings: TrainNN, tmp_path: Path
 ) -> None:
     short = settings.model_copy(update={"max_steps": 32})
-    for name in ("one.keras", "other.keras"):
-        network, _ = train_until_alive(images[:512], labels[:512], 10, short, seed=3, history=tmp_path / name[:-6])
+    rows = np.arange(0, 1536, 3)
+    np.save(tmp_path / "images.npy", images)
+    stored = Stored.of(np.load(tmp_path / "images.npy", mmap_mode="r"))
+    training_sets: dict[str, Rows] = {"one.keras": images[rows], "other.keras": stored.take(rows)}
+    for name, X in training_sets.items():
+        network, _ = train_until_alive(X, labels[rows], 10, short, seed=3, history=tmp_path / name[:-6])
         save_reproducibly(network, tmp_path / name)
     assert (tmp_path / "one.keras").read_bytes() == (tmp_path / "other.keras").read_bytes()
     loaded = keras.models.load_model(tmp_path / "one.keras")
     np.testing.assert_array_equal(loaded.predict(images[:50], verbose=0), network.predict(images[:50], verbose=0))
+
+    np.testing.assert_array_equal(score(network, stored), score(network, images))
+    kept, _ = activate(network, stored, tmp_path / "activations.npy")
+    assert isinstance(kept, Stored)
+    np.testing.assert_array_equal(kept[:], activate(network, images)[0])
 
 
 def test_the_file_serves_a_keras_user(small_run: Clone) -> None:
