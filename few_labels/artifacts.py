@@ -12,7 +12,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from few_labels.errors import InputError, quote, shorten
-from few_labels.stored import Stored
 
 UNKNOWN = -1
 
@@ -116,13 +115,10 @@ def scratch_beside(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def save_array(path: Path, array: NDArray[np.generic] | Stored) -> None:
+def save_array(path: Path, array: NDArray[np.generic]) -> None:
     """Write one array as ``.npy``."""
     with replacing(path) as temporary:
-        if isinstance(array, Stored):
-            array.copy(temporary)
-        else:
-            np.save(temporary, array)
+        np.save(temporary, array)
 
 
 def load_images(path: Path) -> NDArray[np.uint8]:

@@ -18,8 +18,6 @@ from numpy.typing import DTypeLike, NDArray
 from few_labels.errors import InputError
 from few_labels.images import to_pixel_vectors
 
-ROWS_COPIED_AT_ONCE = 4096
-
 
 @dataclass(frozen=True)
 class Stored:
@@ -123,13 +121,6 @@ class Stored:
                 left, place = left[n_bytes:], place + n_bytes
         finally:
             os.close(file)
-
-    def copy(self, path: Path) -> None:
-        """Write an array of the same rows to another file."""
-        copied = Stored.create(path, self.shape, self.dtype)
-        for start in range(0, len(self), ROWS_COPIED_AT_ONCE):
-            rows = slice(start, min(start + ROWS_COPIED_AT_ONCE, len(self)))
-            copied[rows] = self[rows]
 
     def vectors(self) -> "Stored":
         """Give images as rows of pixels in 0-1, and rows of numbers as they are."""

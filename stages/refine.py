@@ -26,12 +26,12 @@ from few_labels.artifacts import (
     save_array,
     scratch_beside,
 )
-from few_labels.blocks import keep_partitions, map_partitions, open_array, open_rows, take
+from few_labels.blocks import keep_partitions, map_partitions, open_array, open_rows, split, take
 from few_labels.components import Components, fit_components
 from few_labels.errors import InputError
 from few_labels.parameters import Propagate, Refine, TrainLogreg, TrainNN
 from few_labels.propagation import leave_out, require_two_classes, spread_by_scores
-from few_labels.stored import Rows
+from few_labels.stored import Rows, Stored
 from stages import run
 
 # A percentile: the first network learns from all that labels spread to, each by its weight.
@@ -78,14 +78,16 @@ def main(
     embedded = load_embedding(embedding, n_images)
     X = open_rows(embedded)
     settings = train_nn.model_copy(update={"max_steps": refine.max_steps})
-    with scratch_beside(learned_embedding) as kept:
+    with scratch_beside(first_scores) as kept, scratch_beside(first_network) as reduced:
         how = propagate, EVERY_IMAGE, train_logreg
         labelled = leave_out(spread_by_scores(X, purchase, class_names, *how, scratch=kept), audit)
         seen = open_array(embedded) if train_nn.architecture == "dense" else pictures
         activations, scores = look(seen, labelled, len(class_names), settings, seed, first_network, kept)
-        with scratch_beside(first_network) as reduced:
-            learned = reduce_activations(X, activations, refine.n_components, reduced)
-            save_array(learned_embedding, learned)
+        learned = reduce_activations(X, activations, refine.n_components, reduced)
+        with replacing(learned_embedding) as temporary:
+            saved = Stored.create(temporary, learned.shape, np.float32)
+            for rows in split(learned):
+                saved[rows] = learned[rows]
     save_array(first_scores, scores)
     print(f"first network on {len(labelled.index)} images, {learned.shape[1]} components of its last hidden layer")
 

@@ -64,15 +64,16 @@ def choose(runs: list[Run], patterns: list[str], seeds: list[int]) -> list[Run]:
     InputError
         If there is no such run.
     """
-    named = [
-        run
-        for run in runs
-        if (any(fnmatch.fnmatch(run.name, pattern) for pattern in patterns) if patterns else not run.by_name_only)
-    ]
+    named = [run for run in runs if (matches(run, patterns) if patterns else not run.by_name_only)]
     chosen = [run for run in named if not seeds or run.seed in seeds]
     if not chosen:
         raise InputError(f"--only {patterns} --seed {seeds} names no run, allowed are those of study/runs.yaml")
     return chosen
+
+
+def matches(run: Run, patterns: list[str]) -> bool:
+    """Tell whether a run's name is as one of some patterns of file names has it."""
+    return any(fnmatch.fnmatch(run.name, pattern) for pattern in patterns)
 
 
 def is_current(result: Path, fingerprint: str) -> bool:

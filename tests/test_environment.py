@@ -95,8 +95,8 @@ def test_a_temporary_experiment_finds_the_environment_that_nobody_activated(clon
 
 
 def test_a_queue_runs_two_experiments_at_once(clone: Clone) -> None:
-    clone.sh("dvc exp run --queue -S select_labels.n_rounds=2")
-    clone.sh("dvc exp run --queue -S select_labels.n_rounds=4")
+    clone.sh("dvc exp run --queue -S percentile=0")
+    clone.sh("dvc exp run --queue -S percentile=50")
     clone.sh("dvc queue start --jobs 2")
     deadline = time.monotonic() + 240
     while (status := clone.sh("dvc queue status")).count("Success") < 2:

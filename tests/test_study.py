@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from few_labels.errors import InputError
+from study.carry_over import require_same
 from study.model import find_file
 from study.plan import Run, list_runs, read_pipeline, read_plan, take_fingerprint
 from study.run import choose, is_current
@@ -127,10 +128,28 @@ def test_a_result_is_made_once_and_again_when_its_code_changes(clone: Clone) -> 
     assert done.returncode == 2
     assert "run: stages/evaluate.py not as committed, and results are of what is committed: commit first" in done.stdout
     clone.git("commit", "--quiet", "--all", "--message", "Change what grades")
+    assert executed(clone.sh("python -m study.carry_over --since HEAD~1 --only first_500")) == ["evaluate"]
+    carried = json.loads(result.read_text())
+    confirmed = carried.pop("confirmed")
+    assert confirmed == {"revision": clone.git("rev-parse", "HEAD").strip(), "runs": ["first_500/42"]}
+    assert carried | {"fingerprint": made["fingerprint"]} == made
+    assert executed(clone.sh("make study ONLY=first_500 SEED=42")) == []
+    done = clone.call("python", "-m", "study.carry_over", "--since", "HEAD~1", "--only", "first_500", check=False)
+    assert "no result of first_500 at seed 42 was current at HEAD~1 and is not now" in done.stdout
+
+    code.write_text(code.read_text() + "# changed again\n")
+    clone.git("commit", "--quiet", "--all", "--message", "Change it again")
     assert executed(clone.sh("make study ONLY=first_500 SEED=42")) == ["evaluate"]
     again = json.loads(result.read_text())
-    assert again["fingerprint"] != made["fingerprint"]
+    assert again["fingerprint"] not in (made["fingerprint"], carried["fingerprint"])
     assert again["metrics"] == made["metrics"]
+
+
+def test_nothing_is_carried_over_where_a_number_is_another() -> None:
+    found = {"fingerprint": "a", "metrics": {"nn": 0.9}, "clustering": {"n_clusters": 5}}
+    require_same(RUN, found, found | {"fingerprint": "b"})
+    with pytest.raises(InputError, match="metrics, clustering came out otherwise, so nothing is carried over"):
+        require_same(RUN, found, found | {"metrics": {"nn": 0.8}, "clustering": {"n_clusters": 4}})
 
 
 def test_a_page_says_whether_its_results_are_those_of_the_code() -> None:
