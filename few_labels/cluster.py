@@ -174,18 +174,27 @@ def _connect(address: str) -> Client:
         raise InputError(f"the scheduler at {address} has no worker: {_start_workers(address)}") from error
     try:
         # A function of the project's could not even be named to a worker that has none of it.
-        client.run(exec, f"import {__name__}")
+        _ask(client, exec, f"import {__name__}")
     except ImportError as error:
         raise InputError(
             f"a worker does not find the project's code ({error}): {_start_workers(address)}, in a clone of it"
         ) from error
     expected = describe_process()
-    for worker, seen in client.run(describe_process).items():
+    for worker, seen in _ask(client, describe_process).items():
         _require_same(expected, seen, worker)
     print(
         f"{len(client.nthreads())} workers of the cluster at {address}, watched at {client.dashboard_link}", flush=True
     )
     return client
+
+
+def _ask(client: Client, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    """Call a function on every worker, but for one that is lost meanwhile: who follows it is asked with each task."""
+    answers = client.run(function, *arguments, on_error="return")
+    for answer in answers.values():
+        if isinstance(answer, Exception) and not isinstance(answer, OSError):
+            raise answer
+    return {worker: answer for worker, answer in answers.items() if not isinstance(answer, Exception)}
 
 
 def _start_workers(address: str) -> str:
@@ -230,7 +239,7 @@ def _require_files(client: Client, arrays: Sequence[Stored]) -> None:
     """Refuse workers that do not see the files as this process does."""
     paths = sorted({array.path for array in arrays})
     expected = look(paths)
-    for worker, seen in client.run(look, paths).items():
+    for worker, seen in _ask(client, look, paths).items():
         for path, here, there in zip(paths, expected, seen, strict=True):
             if here != there:
                 raise InputError(

@@ -24,12 +24,14 @@ from few_labels.encoder import read_encoder
 from few_labels.errors import InputError
 from few_labels.stored import Rows, Stored
 from stages.kmeans import describe, fit_kmeans
-from tests.conftest import PROJECT, Clone, executed
+from tests.conftest import PROJECT, Clone
 from tests.onnx_models import N_FEATURES, NODES, SIDE, WEIGHTS, save, write_model
 from tests.servers import HOST, Server, free_port, relay, running
 
 N_ROWS = 1500
 ROWS_PER_PARTITION = 170
+# With them every stage that has work for a cluster goes there.
+WITH_MARGINS = {"select_labels.strategy": "margin", "propagate.method": "graph-and-logreg"}
 
 
 @pytest.fixture(autouse=True)
@@ -58,8 +60,10 @@ def scheduler(folder: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def workers(address: str, n: int, code: Path = PROJECT, *, preload: bool = True, memory: str = "1GB") -> Iterator[None]:
-    """Start what ``make worker`` starts, with the code of a folder."""
+def workers(
+    address: str, n: int, code: Path = PROJECT, *, preload: bool = True, memory: str = "1GB"
+) -> Iterator[psutil.Process]:
+    """Start what ``make worker`` starts, with the code of a folder, and give the process that starts them again."""
     command = [sys.executable, "-m", "dask", "worker", address, "--no-dashboard", "--nthreads", "1"]
     command += ["--nworkers", str(n), "--memory-limit", memory, "--local-directory", str(code / ".dask")]
     command += ["--preload-nanny", "few_labels.worker"] if preload else []
@@ -71,7 +75,7 @@ def workers(address: str, n: int, code: Path = PROJECT, *, preload: bool = True,
         try:
             with Client(address, set_as_default=False) as client:
                 client.wait_for_workers(n, timeout=60)
-            yield
+            yield nannies
         finally:
             for process in [*nannies.children(recursive=True), nannies]:
                 with suppress(psutil.NoSuchProcess):
@@ -360,29 +364,53 @@ def test_workers_write_to_a_file(images: Path, two_workers: str, tmp_path: Path)
     np.testing.assert_array_equal(blocks.keep_partitions(lambda rows: rows / 2, X, 64, None), X[:] / 2)
 
 
-# What comes after train-logreg runs in the stage's own process.
-@pytest.mark.parametrize(
-    ("settings", "alone", "on_a_cluster"),
-    [
-        ("small_run", "dvc repro train-logreg", "env DASK_SCHEDULER_ADDRESS={} dvc repro train-logreg"),
-        ("recipe_run", "dvc repro", "make repro SCHEDULER={}"),
-    ],
-)
-def test_the_pipeline_writes_the_same_files_on_a_cluster(
-    settings: str, alone: str, on_a_cluster: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    run: Clone = request.getfixturevalue(settings)
-    here, there = (run.copy_to(tmp_path / name) for name in ("here", "there"))
-    for clone in (here, there):
-        module = clone.path / "few_labels/blocks.py"
-        source = module.read_text()
-        smaller = source.replace("MOST_ROWS_WHOLE = 2**16", "MOST_ROWS_WHOLE = 150")
-        smaller = smaller.replace("ROWS_PER_PARTITION = 2**14", "ROWS_PER_PARTITION = 170")
-        assert smaller.count(" = 150") == smaller.count(" = 170") == 1
-        module.write_text(smaller)
-    assert "kmeans" in executed(here.sh(alone))
+def cut_small(run: Clone, path: Path) -> Clone:
+    """Copy a run whose thousand images are more than one partition in the copy."""
+    clone = run.copy_to(path)
+    module = clone.path / "few_labels/blocks.py"
+    source = module.read_text()
+    smaller = source.replace("MOST_ROWS_WHOLE = 2**16", "MOST_ROWS_WHOLE = 150")
+    smaller = smaller.replace("ROWS_PER_PARTITION = 2**14", "ROWS_PER_PARTITION = 170")
+    assert smaller.count(" = 150") == smaller.count(" = 170") == 1
+    module.write_text(smaller)
+    return clone
+
+
+def test_the_recipe_writes_the_same_files_on_a_cluster(recipe_run: Clone, tmp_path: Path) -> None:
+    here, there = (cut_small(recipe_run, tmp_path / name) for name in ("here", "there"))
+    assert "kmeans" in here.repro()
     with scheduler(tmp_path) as server, workers(address_of(server), 2, there.path):
-        said = there.sh(on_a_cluster.format(address_of(server)))
+        said = there.sh(f"make repro SCHEDULER={address_of(server)}")
     assert f"2 workers of the cluster at {address_of(server)}" in said
     assert there.lock() == here.lock()
-    assert here.lock() != run.lock()
+    assert here.lock() != recipe_run.lock()
+
+
+def test_a_worker_that_is_killed_in_each_stage_changes_nothing(small_run: Clone, tmp_path: Path) -> None:
+    here, there = (cut_small(small_run, tmp_path / name) for name in ("here", "there"))
+    here.set_params(WITH_MARGINS)
+    there.set_params(WITH_MARGINS)
+    here.dvc("repro", "train-logreg")
+    with scheduler(tmp_path) as server, workers(address_of(server), 2, there.path) as nannies:
+        running = there.start("dvc repro train-logreg", DASK_SCHEDULER_ADDRESS=address_of(server))
+        killed = kill_a_worker_in_each_stage(running.pid, nannies, server.port)
+        said, _ = running.communicate(timeout=60)
+    assert running.returncode == 0, said
+    assert killed >= {"embed", "kmeans", "featurize", "select_labels", "propagate", "train_logreg"}
+    assert there.lock() == here.lock()
+
+
+def kill_a_worker_in_each_stage(pid: int, nannies: psutil.Process, port: int) -> set[str]:
+    """Kill a worker as soon as a stage has come to the scheduler, until dvc ends; name the stages."""
+    killed: set[str] = set()
+    dvc = psutil.Process(pid)
+    while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
+        for process in dvc.children(recursive=True):
+            with suppress(psutil.Error, IndexError):
+                stage = process.cmdline()[2].removeprefix("stages.")
+                connected = any(each.raddr and each.raddr.port == port for each in process.net_connections("tcp"))
+                if connected and stage not in killed:
+                    next(each for each in nannies.children() if "spawn_main" in " ".join(each.cmdline())).kill()
+                    killed.add(stage)
+        time.sleep(0.02)
+    return killed
