@@ -39,6 +39,7 @@ class Case(StrEnum):
     PIPELINE = "pipeline"
     PAGE = "page"
     SCALING = "scaling"
+    CLUSTER = "cluster"
 
 
 def main(
@@ -97,7 +98,7 @@ def list_systems(module: str) -> list[System]:
         [*WORKER, module], cwd=PROJECT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, check=True
     )
     return [
-        System(**listed, measure=partial(run_once, module, position, listed["name"] == "ours", listed["cap"]))
+        System(**listed, measure=partial(run_once, module, position, listed["name"].startswith("ours"), listed["cap"]))
         for position, listed in enumerate(json.loads(done.stdout))
     ]
 

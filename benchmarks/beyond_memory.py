@@ -8,6 +8,7 @@ the cases of ``make bench``: a run takes most of an hour, and tens of gigabytes 
 import stages  # noqa: F401  # isort: skip: it pins the kernels, before NumPy is imported
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -28,11 +29,12 @@ from benchmarks.common import PROJECT, load
 from few_labels.artifacts import replacing
 from few_labels.blocks import cut
 from tools.clones import check_out, write_parameters
+from tools.pages import format_markdown, write_table
 from tools.recipes import combine, read_recipe
 
 TABLE = PROJECT / "metrics" / "beyond_memory.csv"
 CLONE = PROJECT / ".dvc/tmp/beyond_memory"
-ADDRESS = "tcp://127.0.0.1:8786"
+HOST = "127.0.0.1"
 ROWS_AT_ONCE = 2**14
 LARGEST_NOISE = 8
 LARGEST_SHIFT = 2
@@ -72,8 +74,8 @@ def main(
         settings = combine(read_recipe("few-labels"), settings)
     write_parameters(CLONE, settings)
     (CLONE / ".dvc/config.local").write_text("[cache]\n    type = hardlink\n")
-    with cluster(workers, memory) as processes:
-        seen = run_and_look(["repro", *filter(None, [last_stage])], processes)
+    with cluster(workers, memory, CLONE) as (address, processes):
+        seen = run_and_look(["repro", *filter(None, [last_stage])], address, processes)
     rows = pd.DataFrame(
         [
             {"images": images, "settings": "recipe" if recipe else "defaults", "workers": workers, "stage": stage}
@@ -83,6 +85,8 @@ def main(
         ]
     )
     print(rows.to_string(index=False))
+    if not last_stage:
+        print((CLONE / "metrics/metrics.json").read_text())
     key = ["images", "settings", "workers", "stage"]
     if TABLE.exists():
         rows = (
@@ -90,6 +94,18 @@ def main(
         )
     with replacing(TABLE) as temporary:
         rows.to_csv(temporary, index=False)
+    write_table(PROJECT / "docs/cluster.md", "beyond-memory", format_stages(rows))
+
+
+def format_stages(rows: pd.DataFrame) -> str:
+    """Write a Markdown table with a line for each stage of each run."""
+    header = ["settings", " images", " workers", "stage", " seconds", " stage, MB", " a worker, MB", " scheduler, MB"]
+    lines = [
+        [row["settings"], f"{row['images']:,}", str(row["workers"]), row["stage"].replace("_", "-")]
+        + [f"{row[column]:,.0f}" for column in ("seconds", "stage_mb", "worker_mb", "scheduler_mb")]
+        for row in rows.to_dict("records")
+    ]
+    return format_markdown(header, lines)
 
 
 def write_images(own: Path, n_images: int) -> None:
@@ -98,12 +114,14 @@ def write_images(own: Path, n_images: int) -> None:
     write_idx(own / "t10k-images-idx3-ubyte", load("test_images").shape[:3], [load("test_images")])
     write_idx(own / "t10k-labels-idx1-ubyte", load("test_labels").shape, [load("test_labels").astype(np.uint8)])
     write_idx(own / "train-labels-idx1-ubyte", (n_images,), [np.resize(labels, n_images)])
-    blocks = tqdm(cut(n_images, ROWS_AT_ONCE), desc="images", unit="block")
-    some = (
-        shift_and_add_noise(originals[np.arange(rows.start, rows.stop) % len(originals)], np.random.default_rng(seed))
-        for seed, rows in enumerate(blocks)
-    )
-    write_idx(own / "train-images-idx3-ubyte", (n_images, *originals.shape[1:]), some)
+    write_idx(own / "train-images-idx3-ubyte", (n_images, *originals.shape[1:]), make_blocks(originals, n_images))
+
+
+def make_blocks(originals: NDArray[np.uint8], n_images: int) -> Iterator[NDArray[np.uint8]]:
+    """Give images over and over, block by block, each shifted and with its own noise."""
+    for seed, rows in enumerate(tqdm(cut(n_images, ROWS_AT_ONCE), desc="images", unit="block")):
+        some = originals[np.arange(rows.start, rows.stop) % len(originals)]
+        yield shift_and_add_noise(some, np.random.default_rng(seed))
 
 
 def write_idx(path: Path, shape: tuple[int, ...], blocks: Iterable[NDArray[np.uint8]]) -> None:
@@ -126,31 +144,42 @@ def shift_and_add_noise(images: NDArray[np.uint8], rng: np.random.Generator) -> 
 
 
 @contextmanager
-def cluster(n_workers: int, memory: str) -> Iterator[Mapping[str, psutil.Process]]:
-    """Start what ``make scheduler`` and ``make worker`` start, and give their processes; nothing without workers."""
+def cluster(n_workers: int, memory: str, code: Path) -> Iterator[tuple[str, Mapping[str, psutil.Process]]]:
+    """Start what ``make scheduler`` and ``make worker`` start in a folder, or nothing without workers.
+
+    Yields
+    ------
+    str
+        The scheduler's address, empty without one.
+    dict of str to psutil.Process
+        The ``scheduler``, and the process that starts each ``worker``.
+    """
     if not n_workers:
-        yield {}
+        yield "", {}
         return
-    dask = [sys.executable, "-m", "dask"]
-    environment = os.environ | {"PYTHONPATH": str(CLONE), "PYTHONSAFEPATH": "1"}
-    scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", "8786", "--no-dashboard"]
-    workers = [*dask, "worker", ADDRESS, "--nworkers", str(n_workers), "--nthreads", "1", "--memory-limit", memory]
-    workers += ["--preload-nanny", "few_labels.worker", "--no-dashboard", "--local-directory", str(CLONE / ".dvc/tmp")]
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        port = free.getsockname()[1]
+    address, dask = f"tcp://{HOST}:{port}", [sys.executable, "-m", "dask"]
+    environment = os.environ | {"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"}
+    scheduler = [*dask, "scheduler", "--host", HOST, "--port", str(port), "--no-dashboard"]
+    workers = [*dask, "worker", address, "--nworkers", str(n_workers), "--nthreads", "1", "--memory-limit", memory]
+    workers += ["--preload-nanny", "few_labels.worker", "--no-dashboard", "--local-directory", str(code / ".dvc/tmp")]
     started = {}
     try:
         for name, command in {"scheduler": scheduler, "worker": workers}.items():
             started[name] = psutil.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        yield started
+        yield address, started
     finally:
         for process in started.values():
             for each in [*process.children(recursive=True), process]:
                 each.kill()
 
 
-def run_and_look(arguments: list[str], processes: Mapping[str, psutil.Process]) -> dict[str, Seen]:
+def run_and_look(arguments: list[str], address: str, processes: Mapping[str, psutil.Process]) -> dict[str, Seen]:
     """Run dvc in the clone, on the cluster if there is one, and give what was seen of each stage."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path} | ({"DASK_SCHEDULER_ADDRESS": ADDRESS} if processes else {})
+    environment = os.environ | {"PATH": path, "DASK_SCHEDULER_ADDRESS": address}
     seen: dict[str, Seen] = {}
     with psutil.Popen([sys.executable, "-m", "dvc", *arguments], cwd=CLONE, env=environment) as dvc:
         while dvc.poll() is None:

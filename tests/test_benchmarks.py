@@ -1,12 +1,15 @@
-"""A table of timings says by a hash whether it is of the code as it is."""
+"""A table of timings says by a hash whether it is of the code as it is; many images are made of few."""
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import code
+from benchmarks import beyond_memory, code
+from benchmarks.beyond_memory import LARGEST_NOISE, LARGEST_SHIFT, make_blocks, write_idx
 from benchmarks.code import hash_code, name_module, name_stale
+from stages.download import read_idx
 from tests.conftest import PROJECT
 
 
@@ -57,3 +60,19 @@ def test_every_case_of_the_table_has_its_module() -> None:
     for case in pd.read_csv(PROJECT / "metrics" / "bench.csv")["case"]:
         assert (PROJECT / "benchmarks" / f"{name_module(case)}.py").is_file()
     assert name_module("study-logreg") == "study_logreg"
+
+
+def test_images_are_made_block_by_block_for_an_idx_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beyond_memory, "ROWS_AT_ONCE", 8)
+    originals = np.random.default_rng(0).integers(0, 256, (5, 9, 9), np.uint8)
+    blocks = list(make_blocks(originals, 20))
+    assert [len(block) for block in blocks] == [8, 8, 4]
+    write_idx(tmp_path / "images", (20, 9, 9), blocks)
+    images = read_idx((tmp_path / "images").read_bytes(), "images")
+    np.testing.assert_array_equal(images, np.concatenate(blocks))
+    for row, image in enumerate(images):
+        shifted = [np.roll(originals[row % 5], (down, across), (0, 1)) for down, across in np.ndindex(5, 5)]
+        shifted = [np.roll(each, (-LARGEST_SHIFT, -LARGEST_SHIFT), (0, 1)) for each in shifted]
+        noise = min((image.astype(int) - each for each in shifted), key=lambda found: np.abs(found).max())
+        assert noise.min() == 0
+        assert noise.max() < LARGEST_NOISE
