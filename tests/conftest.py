@@ -1,6 +1,6 @@
 """What the tests share: the real data set, and scratch clones in which the real dvc runs on a small part of it."""
 
-import stages  # noqa: F401  # isort: skip: it pins the kernels, before NumPy is imported
+import stages  # isort: skip: it pins the kernels, before NumPy is imported
 
 import fcntl
 import gzip
@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,15 @@ def leaves(params: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def executed(output: str) -> list[str]:
     """Name the stages that dvc ran, read off its output, but for the check of params.yaml, which any change runs."""
     return [name for name in re.findall(r"^Running stage '(.+)':", output, re.MULTILINE) if name != "check-parameters"]
+
+
+def run_stage(name: str, *options: str) -> None:
+    """Run the command line of a stage in this process, in the folder where it is, which spares what it imports."""
+    command = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"][name]["cmd"]
+    _, _, module, *arguments = shlex.split(command)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [module.removeprefix("stages."), *arguments, *options])
+        stages.run(import_module(module).main)
 
 
 def clone_project(path: Path) -> Clone:

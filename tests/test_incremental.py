@@ -1,8 +1,6 @@
 """A parameter change reruns the stages that it reaches, and no other; changing it back reruns none."""
 
 import re
-import shlex
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,7 @@ import yaml
 from dvc.repo import Repo
 
 from few_labels.ledger import append_answer
-from stages import run
-from tests.conftest import Clone, executed, leaves
+from tests.conftest import Clone, executed, leaves, run_stage
 
 FROM_KMEANS = {"kmeans", "featurize", "select-labels", "refine", "propagate", "train-logreg", "train-nn", "evaluate"}
 SPREAD = {"refine", "propagate"}
@@ -125,10 +122,7 @@ def test_a_change_of_the_recipe_reaches_the_training_set(
     readers = READERS.get(name, READERS[name.split(".")[0]])
     first = next(at for at, stage in enumerate(STAGES_OF_THE_RECIPE) if stage in readers)
     for stage in STAGES_OF_THE_RECIPE[first:]:
-        command = yaml.safe_load(Path("dvc.yaml").read_text())["stages"][stage]["cmd"]
-        _, _, module, *options = shlex.split(command)
-        monkeypatch.setattr("sys.argv", [stage, *options])
-        run(import_module(module).main)
+        run_stage(stage)
     assert Path("data/training_set.csv").read_bytes() != before
 
 

@@ -4,14 +4,10 @@ Where no edge of the graph is in question, the stages' command lines run in this
 """
 
 import hashlib
-import importlib
 import json
-import shlex
-import sys
 from collections.abc import Iterable
-from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,9 +19,8 @@ from PIL import Image
 from few_labels.errors import InputError
 from few_labels.ledger import Line, append_answer, append_lines, new_decision
 from few_labels.sheets import LONGEST_CAPTION, shorten
-from stages import run
 from stages.download import check_limit
-from tests.conftest import PROJECT, Clone, clone_project, executed
+from tests.conftest import PROJECT, Clone, clone_project, executed, run_stage
 from tests.datasets import digits, noise_patterns, tiles, to_idx, write_folder
 
 # Seconds for a whole run.
@@ -91,13 +86,8 @@ def run_stages(folder: Path, changes: dict[str, Any], monkeypatch: pytest.Monkey
     (folder / "params.yaml").symlink_to(PROJECT / "params.yaml")
     (folder / "datasets").symlink_to(PROJECT / "datasets")
     monkeypatch.chdir(folder)
-    for stage in yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"].values():
-        _, _, module, *arguments = shlex.split(stage["cmd"])
-        function = importlib.import_module(module).main
-        if any(get_origin(each.annotation) is not Annotated for each in signature(function).parameters.values()):
-            arguments += settings
-        monkeypatch.setattr(sys, "argv", [module.removeprefix("stages."), *arguments])
-        run(function)
+    for name, stage in yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"].items():
+        run_stage(name, *(settings if "params" in stage else ()))
 
 
 def load(folder: Path, name: str) -> NDArray[np.generic]:
