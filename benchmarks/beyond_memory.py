@@ -76,22 +76,24 @@ def main(
     (CLONE / ".dvc/config.local").write_text("[cache]\n    type = hardlink\n")
     with cluster(workers, memory, CLONE) as (address, processes):
         seen = run_and_look(["repro", *filter(None, [last_stage])], address, processes)
+    name = ", ".join(["recipe" if recipe else "defaults", *(set_ or [])])
+    run = {"settings": name, "images": images, "workers": workers}
     rows = pd.DataFrame(
         [
-            {"images": images, "settings": "recipe" if recipe else "defaults", "workers": workers, "stage": stage}
-            | {"seconds": round(each.end - each.start, 1)}
+            run
+            | {"stage": stage, "seconds": round(each.end - each.start, 1)}
             | {f"{who}_mb": round(peak) for who, peak in each.peak.items()}
             for stage, each in seen.items()
+            if stage != "check_parameters"
         ]
     )
     print(rows.to_string(index=False))
     if not last_stage:
         print((CLONE / "metrics/metrics.json").read_text())
-    key = ["images", "settings", "workers", "stage"]
     if TABLE.exists():
-        rows = (
-            pd.concat([pd.read_csv(TABLE), rows]).drop_duplicates(key, keep="last").sort_values(key[:3], kind="stable")
-        )
+        before = pd.read_csv(TABLE)
+        same = (before[list(run)] == pd.Series(run)).all(axis=1)
+        rows = pd.concat([before[~same], rows]).sort_values(list(run), kind="stable")
     with replacing(TABLE) as temporary:
         rows.to_csv(temporary, index=False)
     write_table(PROJECT / "docs/cluster.md", "beyond-memory", format_stages(rows))
