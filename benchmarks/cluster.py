@@ -23,7 +23,7 @@ from few_labels.kmeans import assign, measure_distances
 from few_labels.stored import Rows, Stored
 
 N_IMAGES = 250_000
-N_CLUSTERS = 2000
+N_CLUSTERS = 500
 WORKERS = (1, 2, 3)
 LIMIT = "1GB"
 
