@@ -31,6 +31,8 @@ from few_labels.ledger import read_history
 from stages import run
 
 LOCK = Path("dvc.lock")
+# DVC's list of the files that its commands use.
+RWLOCK = Path(".dvc/tmp/rwlock")
 SELECT = "select-labels"
 FEATURES = "featurize"
 LEARNING = ["refine", "propagate", "train-logreg", "train-nn", "evaluate"]
@@ -49,6 +51,7 @@ def main(
     threading.Thread(target=_end_with_parent, daemon=True).start()
     history, _ = read_history(ledger)
     print("choosing", flush=True)
+    mend_interrupted()
     try:
         call_dvc("repro", "--no-commit", SELECT)
     finally:
@@ -79,6 +82,16 @@ def main(
     with records.open("a", encoding="utf-8") as file:
         file.write(json.dumps(to_json(record), ensure_ascii=False) + "\n")
     print("trained", flush=True)
+
+
+def mend_interrupted() -> None:
+    """Have DVC's list of files in use mended where a training that was ended for this round left half of it."""
+    with suppress(FileNotFoundError):
+        try:
+            json.loads(RWLOCK.read_text(encoding="utf-8"))
+        except ValueError:
+            # Where it cannot be, dvc says so next.
+            subprocess.run([sys.executable, "-m", "tools.check", "--mend"], stdin=subprocess.DEVNULL, check=False)
 
 
 def call_dvc(*arguments: str) -> None:

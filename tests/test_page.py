@@ -227,6 +227,29 @@ def project(asked: Labelling, tmp_path: Path) -> Labelling:
     return Labelling(asked.clone.copy_to(tmp_path / "clone"), asked.truth)
 
 
+def test_a_round_mends_what_an_ended_training_left_of_dvc(project: Labelling) -> None:
+    (project.clone.path / ".dvc/tmp/rwlock").write_text("")
+    paths = (
+        "--data data --metrics metrics/metrics.json --ledger labels/own.csv --records metrics/learning_curve/own.jsonl"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "app.rounds", *paths.split(), "--no-train"],
+        cwd=project.clone.path,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout
+        said = process.stdout.read().splitlines()
+    assert process.returncode == 0, said
+    assert said[0] == "choosing"
+    assert "check: .dvc/tmp/rwlock was broken, as an interrupt leaves it" in said[1]
+    assert said[-1] == "chosen"
+
+
 @needs_browser
 def test_the_whole_story(project: Labelling) -> None:
     truth, wrong = project.truth, dict[str, str]()
