@@ -165,7 +165,7 @@ def draw_curve(lines: pd.DataFrame, peers: pd.DataFrame, published: pd.Series) -
     axes.fill_between(ours.index, 100 * ours["min"], 100 * ours["max"], color="black", alpha=0.2, lw=0)
     for peer, name in PEERS.items() if len(peers) else ():
         mean = peers.groupby("labels")[peer].mean()
-        axes.plot(mean.index, 100 * mean, marker=".", lw=1, label=f"{name}, same labels and space")
+        axes.plot(mean.index, 100 * mean, marker=".", lw=1, label=name)
     few = published[published.index < ALL_LABELS]
     axes.plot(few.index, 100 * few, marker="s", color="gray", label="published study, its best")
     axes.axhline(100 * published[ALL_LABELS], color="black", ls=":", label="published network, all 60,000 labels")
@@ -174,7 +174,7 @@ def draw_curve(lines: pd.DataFrame, peers: pd.DataFrame, published: pd.Series) -
     axes.minorticks_off()
     finish(axes, "labels bought", "Accuracy against labels bought")
     axes.set_ylabel("test accuracy, %")
-    figure.legend(fontsize=9, loc="outside lower center", ncols=2)
+    figure.legend(fontsize=9, loc="outside lower center", ncols=2, title="the packages work in the recipe's space")
     return figure
 
 
