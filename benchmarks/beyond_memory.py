@@ -28,7 +28,7 @@ from tqdm import tqdm
 from benchmarks.common import PROJECT, load
 from few_labels.artifacts import replacing
 from few_labels.blocks import cut
-from tools.clones import check_out, write_parameters
+from tools.clones import check_out, make_environment, write_parameters
 from tools.pages import format_markdown, write_table
 from tools.recipes import combine, read_recipe
 
@@ -180,8 +180,7 @@ def cluster(n_workers: int, memory: str, code: Path) -> Iterator[tuple[str, Mapp
 
 def run_and_look(arguments: list[str], address: str, processes: Mapping[str, psutil.Process]) -> dict[str, Seen]:
     """Run dvc in the clone, on the cluster if there is one, and give what was seen of each stage."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "DASK_SCHEDULER_ADDRESS": address}
+    environment = make_environment() | {"DASK_SCHEDULER_ADDRESS": address}
     seen: dict[str, Seen] = {}
     with psutil.Popen([sys.executable, "-m", "dvc", *arguments], cwd=CLONE, env=environment) as dvc:
         while dvc.poll() is None:

@@ -1,4 +1,4 @@
-"""K-means on 250,000 images by one, two and three workers of a cluster on this machine, beside Spark's; see its kmeans.
+"""K-means on 250,000 images by one, two and three workers of a cluster on this machine, beside Spark's.
 
 The images are those of `benchmarks.beyond_memory`. Quality is the inertia, computed alike for all. Spark needs Java,
 which pip cannot bring: where there is none, it is left out.

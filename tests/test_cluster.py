@@ -406,7 +406,8 @@ def kill_a_worker_in_each_stage(pid: int, nannies: psutil.Process, port: int) ->
     dvc = psutil.Process(pid)
     while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
         for process in dvc.children(recursive=True):
-            with suppress(psutil.Error, IndexError):
+            # Where the other worker is not there again yet, it is looked for again.
+            with suppress(psutil.Error, IndexError, StopIteration):
                 stage = process.cmdline()[2].removeprefix("stages.")
                 connected = any(each.raddr and each.raddr.port == port for each in process.net_connections("tcp"))
                 if connected and stage not in killed:

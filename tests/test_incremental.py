@@ -142,6 +142,10 @@ def test_an_experiment_starts_where_its_parameter_enters(clone: Clone) -> None:
     assert sorted(ran) == ["evaluate", "propagate", "train-logreg", "train-nn"]
     assert "propagation.coverage" in clone.sh("dvc metrics diff")
 
+    clone.git("checkout", "params.yaml")
+    assert clone.repro() == []
+    assert clone.git("status", "--porcelain") == ""
+
 
 def test_a_quick_run_needs_no_more_than_two_settings(clone: Clone) -> None:
     assert len(executed(clone.sh("dvc exp run -S download.limit=6000 -S select_labels.n_labels=200"))) == 10

@@ -188,6 +188,7 @@ def test_a_person_labels_a_flat_folder(tmp_path: Path) -> None:
     answers = read(clone, "pool_labels.csv")
     assert (answers["label"].astype(str) == answers["image"].map(truth)).mean() > 0.85
     assert not set(read(clone, "queries.csv")["image"]) & {*first, *second}
+    assert clone.sh("dvc metrics show").count("data/own") == 0
 
 
 def read_class_names(clone: Clone) -> list[str]:

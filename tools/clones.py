@@ -70,7 +70,10 @@ def reproduce(clone: Path, *targets: str) -> None:
     *targets : str
         Stages, with what they need; all without.
     """
-    # A clone has no .venv, and its stages fall back on the active environment.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = [sys.executable, "-m", "dvc", "repro", *targets]
-    subprocess.run(command, cwd=clone, env=os.environ | {"PATH": path}, check=True)
+    subprocess.run(command, cwd=clone, env=make_environment(), check=True)
+
+
+def make_environment() -> dict[str, str]:
+    """Give the environment of dvc in a clone, which has no .venv: stages fall back on the one that is active."""
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
