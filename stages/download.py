@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -488,18 +489,25 @@ def measure_idx(start: bytes) -> int:
     """Say how many bytes an IDX file has by its header, 0 where it has none."""
     if len(start) < 4 or len(start) < 4 + 4 * start[3]:
         return 0
-    return 4 + 4 * start[3] + math.prod(int(size) for size in np.frombuffer(start, ">u4", start[3], offset=4))
+    offset, shape = parse_header(start)
+    return offset + math.prod(shape)
+
+
+def parse_header(start: bytes) -> tuple[int, tuple[int, ...]]:
+    """Give where the values of an IDX file start, and their shape."""
+    return 4 + 4 * start[3], tuple(np.frombuffer(start, ">u4", start[3], offset=4).tolist())
 
 
 def open_idx(path: Path, name: str) -> Rows:
     """Read an IDX file, gzipped or not; one that is neither gzipped nor small enough to hold stays where it is."""
     if path.name == name:
-        with path.open("rb") as file:
+        # What cannot be read, or is no IDX file, is said by those who read all of it.
+        with suppress(OSError), path.open("rb") as file:
             start = file.read(LONGEST_IDX_HEADER)
-        if start[:3] == IDX_OF_BYTES and path.stat().st_size == measure_idx(start):
-            shape = tuple(np.frombuffer(start, ">u4", start[3], offset=4).tolist())
-            if not fits(shape):
-                return Stored(str(path.absolute()), 4 + 4 * start[3], shape, np.dtype(np.uint8))
+            if start[:3] == IDX_OF_BYTES and path.stat().st_size == measure_idx(start):
+                offset, shape = parse_header(start)
+                if not fits(shape):
+                    return Stored(str(path.absolute()), offset, shape, np.dtype(np.uint8))
     return read_idx(read_source(path, name), name)
 
 
@@ -527,8 +535,8 @@ def read_idx(content: bytes, name: str) -> NDArray[np.uint8]:
     if len(content) != measure_idx(content):
         more = "or more" if len(content) > measure_idx(content) else "alone"
         raise InputError(f"{name} has {len(content)} bytes {more}, its header says {measure_idx(content)}")
-    shape = np.frombuffer(content, ">u4", content[3], offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
+    offset, shape = parse_header(content)
+    return np.frombuffer(content, np.uint8, offset=offset).reshape(shape)
 
 
 def balanced_head(labels: NDArray[np.int16], n_kept: int) -> NDArray[np.int64]:
