@@ -4,6 +4,7 @@ The terminal says where it is. To stop at any time, also by a crash, loses nothi
 the next image shows.
 """
 
+import asyncio
 import getpass
 import secrets
 import socket
@@ -15,6 +16,7 @@ from typing import Annotated
 from fastapi import HTTPException, Response
 from nicegui import app as server
 from nicegui import background_tasks, ui
+from nicegui.server import Server
 from typer import Option
 
 from app.dataset import load_settings
@@ -59,7 +61,14 @@ def main(
     query = f"/?{PARAMETER}={token}" if token else "/"
     address = f"[{host}]" if ":" in host else host
     told = f"label: http://{address}:{port}{query} (Ctrl-C ends; every answer is kept already)"
-    server.on_startup(lambda: print(told, flush=True))
+
+    async def tell() -> None:
+        # The address is said once it is answered, not while the server is about to listen.
+        while not Server.instance.started:
+            await asyncio.sleep(0.01)
+        print(told, flush=True)
+
+    server.on_startup(tell)
     ui.run(
         host=host,
         port=port,

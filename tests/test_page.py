@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,7 +77,7 @@ class Served:
 
 
 @contextmanager
-def serving(project: Labelling, *options: str) -> Iterator[Served]:
+def serving(project: Labelling, *options: str, program: tuple[str, str] = ("-m", "app.label")) -> Iterator[Served]:
     files = {
         "data": "data",
         "own": "data/own",
@@ -86,7 +87,7 @@ def serving(project: Labelling, *options: str) -> Iterator[Served]:
     }
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "app.label", "--no-show", "--annotator", "Ann"),
+            *(sys.executable, *program, "--no-show", "--annotator", "Ann"),
             *(word for option, file in files.items() for word in (f"--{option}", file)),
             *options,
         ],
@@ -568,6 +569,23 @@ def refusal(url: str, origin: str | None = None, **headers: str) -> int:
             return 101
     except InvalidStatus as error:
         return error.response.status_code
+
+
+def test_the_address_is_answered_when_it_is_said(asked: Labelling, tmp_path: Path) -> None:
+    # As on a machine with so much else to do that a second passes before the server listens.
+    late = """
+        import asyncio, runpy
+        from uvicorn.lifespan.on import LifespanOn
+        begin = LifespanOn.startup
+        async def startup(lifespan):
+            await begin(lifespan)
+            await asyncio.sleep(1)
+        LifespanOn.startup = startup
+        runpy.run_module("app.label", run_name="__main__")
+    """
+    project = Labelling(asked.clone.copy_to(tmp_path / "clone"), {})
+    with serving(project, "--no-train", program=("-c", textwrap.dedent(late))) as page:
+        assert httpx.get(page.url).status_code == 200
 
 
 def test_it_listens_on_this_machine_alone(page: Served) -> None:
