@@ -180,7 +180,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 
 lock: .venv/installed
 	$(COMPILE) requirements.in --output-file requirements.txt
 	$(COMPILE) --constraint requirements.txt requirements-test.in --output-file requirements-test.txt
-	printf "superkmeans\nclostera\npyspark\npy4j\n" | $(COMPILE) --no-annotate --no-deps - --output-file benchmarks/peers.txt
+	printf "superkmeans\nclostera\npyarrow\npyspark\npy4j\n" | $(COMPILE) --no-annotate --no-deps - --output-file benchmarks/peers.txt
 	echo pip-audit | $(COMPILE) --no-annotate - --output-file .github/pip-audit.txt
 
 .venv/installed: requirements.txt
