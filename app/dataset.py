@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from few_labels.artifacts import load_classes, load_clustering, load_embedding, load_images, load_names
 from few_labels.errors import InputError, quote
 from few_labels.images import to_rows
+from few_labels.stored import Rows
 from stages import read_parameters
 
 # Clusters whose distances to all others are in memory at once.
@@ -61,11 +62,11 @@ class Dataset:
     ----------
     names : list of str
         Of the images, by row.
-    images : ndarray of shape (n_images, height, width, channels), uint8
+    images : ndarray or Stored of shape (n_images, height, width, channels), uint8
     cluster : ndarray of shape (n_images,), int32
     distance : ndarray of shape (n_images,), float32
         Of each image to the centroid of its cluster.
-    embedding : ndarray of shape (n_images, ...), uint8 or float32
+    embedding : ndarray or Stored of shape (n_images, ...), uint8 or float32
         In which images are near each other that look alike.
     known_classes : list of str
         Those of the data set itself.
@@ -81,10 +82,10 @@ class Dataset:
     """
 
     names: list[str]
-    images: NDArray[np.uint8]
+    images: Rows
     cluster: NDArray[np.int32]
     distance: NDArray[np.float32]
-    embedding: NDArray[np.uint8 | np.float32]
+    embedding: Rows
     known_classes: list[str]
     audit: frozenset[str]
     queries: list[Query]

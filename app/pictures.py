@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from few_labels.photos import FORMATS
+from few_labels.stored import Rows
 
 LARGE, SMALL = 1024, 160
 # From here on a browser shows an image of few pixels as the squares that they are.
@@ -23,7 +24,7 @@ class Pictures:
     ----------
     names : list of str
         Of the images, by row: paths below ``folder`` where they are files there.
-    images : ndarray of shape (n_images, height, width, channels), uint8
+    images : ndarray or Stored of shape (n_images, height, width, channels), uint8
     folder : Path or None
         Of photos; nothing outside it is ever read.
 
@@ -33,7 +34,7 @@ class Pictures:
         Another one for each object: a part of the addresses that a browser keeps images by.
     """
 
-    def __init__(self, names: list[str], images: NDArray[np.uint8], folder: Path | None) -> None:
+    def __init__(self, names: list[str], images: Rows, folder: Path | None) -> None:
         self._names, self._images = names, images
         self.key = secrets.token_hex(4)
         self._folder = folder.resolve() if folder else None

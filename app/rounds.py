@@ -26,7 +26,15 @@ from dvc.utils.serialize import modify_yaml
 from typer import Option
 
 from app.standing import record_training, to_json
-from few_labels.artifacts import load_classes, load_index, load_labelled, load_names, load_scores, replacing
+from few_labels.artifacts import (
+    load_classes,
+    load_images,
+    load_index,
+    load_labelled,
+    load_names,
+    load_scores,
+    replacing,
+)
 from few_labels.ledger import read_history
 from stages import run
 
@@ -57,7 +65,7 @@ def main(
     finally:
         forget(SELECT)
     print("chosen", flush=True)
-    names = load_names(data / "train_names.csv", len(np.load(data / "train_images.npy", mmap_mode="r")))
+    names = load_names(data / "train_names.csv", len(load_images(data / "train_images.npy")))
     classes = load_classes(data / "classes.json")
     bought = load_labelled(data / "bought_labels.csv", len(names), len(classes.class_names))
     if not train or len(np.unique(bought.label)) < LEAST_CLASSES:

@@ -1,6 +1,7 @@
 """The files that pass between stages: how each is laid out, checked on the way in, and written whole or not at all."""
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from few_labels.errors import InputError, quote, shorten
+from few_labels.stored import Rows, Stored
 
 UNKNOWN = -1
 
@@ -91,9 +93,12 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
-    temporary.unlink(missing_ok=True)
+    remove(temporary)
     try:
         yield temporary
+        if temporary.is_dir() or path.is_dir():
+            # Neither takes the place of the other by itself.
+            remove(path)
         temporary.replace(path)
     except OSError as error:
         # What cannot be written is the file that somebody knows of.
@@ -101,7 +106,15 @@ def replacing(path: Path) -> Iterator[Path]:
             error.filename = str(path)
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        remove(temporary)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -112,7 +125,7 @@ def scratch_beside(path: Path) -> Iterator[Path]:
     try:
         yield temporary
     finally:
-        temporary.unlink(missing_ok=True)
+        remove(temporary)
 
 
 def save_array(path: Path, array: NDArray[np.generic]) -> None:
@@ -121,20 +134,20 @@ def save_array(path: Path, array: NDArray[np.generic]) -> None:
         np.save(temporary, array)
 
 
-def load_images(path: Path) -> NDArray[np.uint8]:
+def load_images(path: Path) -> Rows:
     """Map images from disk without reading them.
 
     Returns
     -------
-    ndarray of shape (n_images, height, width, channels), uint8
+    ndarray or Stored of shape (n_images, height, width, channels), uint8
 
     Raises
     ------
     InputError
         If the file holds anything else.
     """
-    images = _map_array(path)
-    if images.dtype != np.uint8 or images.ndim != 4:
+    images = _open_array(path)
+    if images.dtype != np.uint8 or len(images.shape) != 4:
         raise InputError(
             f"{path}: {images.dtype} of shape {images.shape}, images are uint8 of shape (n, height, width, channels)"
         )
@@ -161,38 +174,39 @@ def load_labels(path: Path, n_images: int | None = None) -> NDArray[np.int16]:
     return labels
 
 
-def load_embedding(path: Path, n_images: int | None = None) -> NDArray[np.uint8 | np.float32]:
+def load_embedding(path: Path, n_images: int | None = None) -> Rows:
     """Map an embedding from disk without reading it: images, which stand for their pixels, or rows of features.
 
     Returns
     -------
-    ndarray of shape (n_images, height, width, channels), uint8, or of shape (n_images, n_components), float32
+    ndarray or Stored
+        Of shape (n_images, height, width, channels), uint8, or of shape (n_images, n_components), float32.
 
     Raises
     ------
     InputError
         If the file holds anything else, or another number of images.
     """
-    embedding = load_images(path) if _map_array(path).dtype == np.uint8 else load_features(path)
+    embedding = load_images(path) if _open_array(path).dtype == np.uint8 else load_features(path)
     if n_images is not None and len(embedding) != n_images:
         raise InputError(f"{path}: {len(embedding)} images are embedded, there are {n_images}")
     return embedding
 
 
-def load_features(path: Path) -> NDArray[np.float32]:
+def load_features(path: Path) -> Rows:
     """Map features from disk without reading them.
 
     Returns
     -------
-    ndarray of shape (n_images, n_features), float32
+    ndarray or Stored of shape (n_images, n_features), float32
 
     Raises
     ------
     InputError
         If the file holds anything else.
     """
-    features = _map_array(path)
-    if features.dtype != np.float32 or features.ndim != 2:
+    features = _open_array(path)
+    if features.dtype != np.float32 or len(features.shape) != 2:
         raise InputError(f"{path}: {features.dtype} of shape {features.shape}, features are float32 of shape (n, d)")
     return features
 
@@ -350,6 +364,16 @@ def label_type(n_classes: int) -> np.dtype[np.unsignedinteger]:
 def _map_array(path: Path) -> NDArray:
     try:
         return np.load(path, mmap_mode="r")
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{path}: not an array ({shorten(error)})") from error
+
+
+def _open_array(path: Path) -> Rows:
+    """Map an array, or open a folder of its parts."""
+    if not path.is_dir():
+        return _map_array(path)
+    try:
+        return Stored.open_folder(path)
     except (ValueError, EOFError) as error:
         raise InputError(f"{path}: not an array ({shorten(error)})") from error
 

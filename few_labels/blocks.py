@@ -102,13 +102,14 @@ def fits(shape: tuple[int, ...]) -> bool:
     return shape[0] <= MOST_ROWS_WHOLE and math.prod(shape) <= MOST_VALUES_WHOLE
 
 
-def open_rows(embedding: NDArray[np.uint8 | np.float32]) -> Rows:
+def open_rows(embedding: Rows) -> Rows:
     """Give each embedded image one row of numbers, in memory or, of a large file, partition by partition.
 
     Parameters
     ----------
-    embedding : ndarray of shape (n_images, height, width, channels), uint8, or (n_images, n_components), float32
-        One that is mapped from a file stays there if it is large.
+    embedding : ndarray or Stored
+        Of shape (n_images, height, width, channels), uint8, or (n_images, n_components), float32. One that is mapped
+        from a file stays there if it is large.
 
     Returns
     -------
@@ -119,7 +120,7 @@ def open_rows(embedding: NDArray[np.uint8 | np.float32]) -> Rows:
     return array.vectors() if isinstance(array, Stored) else to_rows(array)
 
 
-def open_array(array: NDArray) -> Rows:
+def open_array(array: Rows) -> Rows:
     """Give what is mapped from a file as it is if it is small, else as what is read by partitions."""
     return Stored.of(array) if isinstance(array, np.memmap) and not fits(array.shape) else array
 
@@ -245,8 +246,8 @@ def make_rows(n_rows: int, n_columns: int, path: Path | None) -> Rows:
 
 
 def first_columns(X: Rows, n_columns: int) -> Rows:
-    """Give the first columns of rows, beside each other in memory."""
-    return X.columns(n_columns) if isinstance(X, Stored) else np.ascontiguousarray(X[:, :n_columns])
+    """Give the first columns of rows, or channels of images, beside each other in memory."""
+    return X.columns(n_columns) if isinstance(X, Stored) else np.ascontiguousarray(X[..., :n_columns])
 
 
 def join_columns(X: Rows, Y: Rows, path: Path | None = None) -> Rows:

@@ -27,7 +27,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
+from few_labels.blocks import cut, first_columns, fits, take
 from few_labels.errors import NO_FILE, InputError, Kind, look_at, shorten
+from few_labels.stored import Rows, Stored
 
 # Pillow reads more, but some of it by starting other programs. "JPEG" has MPO in it, the pictures of many phones.
 FORMATS = ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"]
@@ -37,6 +39,7 @@ N_THREADS = min(4, os.cpu_count() or 1)
 LARGE_PICTURE = 30_000_000
 # How many times larger than the image a JPEG is decoded at least: from there on, nobody sees that it was not whole.
 DRAFT_MARGIN = 2
+COMPARED_AT_ONCE = 1024
 # 0-65535 to 0-255, rounded.
 EIGHT_OF_SIXTEEN_BITS = [(value + 128) // 257 for value in range(65536)]
 # Control characters and ends of lines; the last range is how Python spells bytes that are not UTF-8.
@@ -61,7 +64,7 @@ class Photos:
     ----------
     name : list of str
         The path of each file below the data set's folder, with ``/`` on every system.
-    images : ndarray of shape (n_images, image_size, image_size, channels), uint8
+    images : ndarray or Stored of shape (n_images, image_size, image_size, channels), uint8
         Of 1 channel where they are grey, of 3 for RGB.
     folder_class : list of str or None
         The name of the class folder that each file is in, at any depth; None where it is in none, or where files of the
@@ -75,14 +78,14 @@ class Photos:
     """
 
     name: list[str]
-    images: NDArray[np.uint8]
+    images: Rows
     folder_class: list[str | None]
     rejected: pd.DataFrame
     digest: list[bytes]
     original: dict[str, str]
 
 
-def read_photos(folder: Path, part: str, image_size: int, channels: Channels) -> Photos:
+def read_photos(folder: Path, part: str, image_size: int, channels: Channels, scratch: Path | None = None) -> Photos:
     """Read every photo of a data set, or of its part, in the order of their names.
 
     Parameters
@@ -95,6 +98,8 @@ def read_photos(folder: Path, part: str, image_size: int, channels: Channels) ->
         Height and width of an image, in pixels; at least 1.
     channels : Channels
         ``AUTO`` gives grey where every image that is left is grey in every pixel, RGB otherwise.
+    scratch : Path or None
+        A file for images that are too many to hold; None holds them.
 
     Returns
     -------
@@ -114,7 +119,10 @@ def read_photos(folder: Path, part: str, image_size: int, channels: Channels) ->
     n_channels = 1 if channels is Channels.GREY else 3
     read = partial(_read_photo, folder.resolve(), image_size=image_size, n_channels=n_channels)
     # Filled from the front: a list of images would be there twice when it becomes an array.
-    images = np.empty((len(found), image_size, image_size, n_channels), np.uint8)
+    shape = (len(found), image_size, image_size, n_channels)
+    images: Rows = (
+        np.empty(shape, np.uint8) if scratch is None or fits(shape) else Stored.create(scratch, shape, np.uint8)
+    )
     first_of: dict[bytes, str] = {}
     original: dict[str, str] = {}
     # Not an executor, which would read all the rest before it lets an interruption through.
@@ -130,10 +138,10 @@ def read_photos(folder: Path, part: str, image_size: int, channels: Channels) ->
             if (first := first_of.setdefault(digest, name)) != name:
                 original[name] = first
             else:
-                images[len(first_of) - 1] = image
-    images = images[: len(first_of)]
+                images[len(first_of) - 1 : len(first_of)] = image[None]
+    images = images[: len(first_of)] if isinstance(images, np.ndarray) else images.take(np.arange(len(first_of)))
     if channels is Channels.AUTO and _are_grey(images):
-        images = np.ascontiguousarray(images[..., :1])
+        images = first_columns(images, 1)
 
     class_of = {name: _class_folder(name, part) for name in found}
     disputed = {first for name, first in original.items() if len({class_of[name], class_of[first]} - {None}) > 1}
@@ -172,7 +180,7 @@ def leave_out_copies(pool: Photos, test: Photos) -> tuple[Photos, dict[str, str]
     reasons = [(name, f"same bytes as {test_name}, which is there to grade by") for name, test_name in copy_of.items()]
     left = Photos(
         name=[pool.name[row] for row in kept],
-        images=pool.images[kept],
+        images=take(pool.images, np.array(kept, np.int64)),
         folder_class=[pool.folder_class[row] for row in kept],
         rejected=_tabulate([*pool.rejected.itertuples(index=False, name=None), *reasons]),
         digest=[pool.digest[row] for row in kept],
@@ -197,7 +205,14 @@ def match_channels(*parts: Photos) -> list[Photos]:
         Images that were repeated are a view that cannot be written to.
     """
     n_channels = max(part.images.shape[-1] for part in parts)
-    return [replace(part, images=np.broadcast_to(part.images, (*part.images.shape[:-1], n_channels))) for part in parts]
+    return [replace(part, images=_give_channels(part.images, n_channels)) for part in parts]
+
+
+def _give_channels(images: Rows, n_channels: int) -> Rows:
+    if isinstance(images, Stored):
+        # It was read as RGB, and has them all.
+        return images.columns(n_channels)
+    return np.broadcast_to(images, (*images.shape[:-1], n_channels))
 
 
 def prepare(picture: Image.Image, image_size: int, channels: int) -> NDArray[np.uint8]:
@@ -339,6 +354,6 @@ def _fit(picture: Image.Image, image_size: int) -> Image.Image:
     return square
 
 
-def _are_grey(images: NDArray[np.uint8]) -> bool:
-    # One by one: the comparison of all would take as much memory as they do.
-    return all((image == image[..., :1]).all() for image in images)
+def _are_grey(images: Rows) -> bool:
+    # Some at a time: the comparison of all would take as much memory as they do.
+    return all((some == some[..., :1]).all() for some in (images[rows] for rows in cut(len(images), COMPARED_AT_ONCE)))

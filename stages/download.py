@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,8 +32,8 @@ from requests import RequestException
 from tqdm import tqdm
 from typer import Option
 
-from few_labels.artifacts import UNKNOWN, Classes, replacing, save_array, save_classes, save_names
-from few_labels.blocks import cut, fits
+from few_labels.artifacts import UNKNOWN, Classes, replacing, save_array, save_classes, save_names, scratch_beside
+from few_labels.blocks import cut, fits, take
 from few_labels.errors import InputError, Kind, look_at, quote, shorten
 from few_labels.parameters import Download
 from few_labels.photos import Channels, Photos, leave_out_copies, match_channels, prepare, read_photos
@@ -128,7 +129,7 @@ class Part:
 
     def take(self, rows: NDArray[np.int64]) -> "Part":
         """Keep some of the images."""
-        return Part([self.name[row] for row in rows], self.pictures[rows], self.label[rows])
+        return Part([self.name[row] for row in rows], take(self.pictures, rows), self.label[rows])
 
 
 def main(
@@ -144,28 +145,20 @@ def main(
     known_classes: Annotated[Path, Option()],
     rejected: Annotated[Path, Option(help="files that are no usable image, and why")],
 ) -> None:
-    described = describe(descriptions / f"{download.dataset}.yaml")
-    image_size, channels = download.image_size, Channels(download.channels)
-    refused = pd.DataFrame(columns=["image", "reason"])
-    if isinstance(described, IdxDescription):
-        class_names = described.class_names
-        pool, test = read_fetched(described, download.source)
-    elif any(find_idx(own, file) for file in OWN_IDX["train"]):
-        class_names, pool, test = read_own_idx(own)
-    else:
-        class_names, pool, test, refused = read_own_photos(own, image_size, channels)
-    if (n_kept := download.limit) is not None:
-        check_limit(n_kept, len(class_names), len(pool.name), len(test.name))
-        n_test = round(len(test.name) * n_kept / len(pool.name))
-        pool, test = pool.take(balanced_head(pool.label, n_kept)), test.take(balanced_head(test.label, n_test))
-    if len(pool.name) < LEAST_POOL:
-        raise InputError(f"the pool has {len(pool.name)} image, allowed are {LEAST_POOL} or more")
-
-    shape = shape_images(pool.pictures, image_size, channels)
-    save_images(train_images, pool.pictures, shape)
+    # Beside the names, whose files are no arrays.
+    with scratch_beside(train_names) as pool_scratch, scratch_beside(test_names) as test_scratch:
+        class_names, pool, test, refused = read_data_set(download, descriptions, own, (pool_scratch, test_scratch))
+        if (n_kept := download.limit) is not None:
+            check_limit(n_kept, len(class_names), len(pool.name), len(test.name))
+            n_test = round(len(test.name) * n_kept / len(pool.name))
+            pool, test = pool.take(balanced_head(pool.label, n_kept)), test.take(balanced_head(test.label, n_test))
+        if len(pool.name) < LEAST_POOL:
+            raise InputError(f"the pool has {len(pool.name)} image, allowed are {LEAST_POOL} or more")
+        shape = shape_images(pool.pictures, download.image_size, Channels(download.channels))
+        save_images(train_images, pool.pictures, shape)
+        save_images(test_images, test.pictures, shape)
     save_array(train_labels, pool.label)
     save_names(train_names, pool.name)
-    save_images(test_images, test.pictures, shape)
     save_array(test_labels, test.label)
     save_names(test_names, test.name)
     n_labelled = int(np.count_nonzero(test.label != UNKNOWN))
@@ -180,6 +173,37 @@ def main(
         f"{download.dataset}: {len(pool.name)} images in the pool, {n_known} with a known label, "
         f"{len(test.name)} test images, of shape {shape}"
     )
+
+
+def read_data_set(
+    download: Download, descriptions: Path, own: Path, scratch: tuple[Path, Path]
+) -> tuple[list[str], Part, Part, pd.DataFrame]:
+    """Read a data set of either kind.
+
+    Parameters
+    ----------
+    download : Download
+    descriptions : Path
+        A folder: what each data set is, a file a data set.
+    own : Path
+        Where one's own images are.
+    scratch : tuple of two Paths
+        Files for images of the pool and of the test set that are too many to hold, as long as they are not saved.
+
+    Returns
+    -------
+    class_names : list of str
+    pool, test : Part
+    rejected : DataFrame
+        ``image`` and ``reason``: files that are no usable image.
+    """
+    described = describe(descriptions / f"{download.dataset}.yaml")
+    none_rejected = pd.DataFrame(columns=["image", "reason"])
+    if isinstance(described, IdxDescription):
+        return described.class_names, *read_fetched(described, download.source), none_rejected
+    if any(find_idx(own, file) for file in OWN_IDX["train"]):
+        return *read_own_idx(own, scratch), none_rejected
+    return read_own_photos(own, download.image_size, Channels(download.channels), scratch)
 
 
 def describe(path: Path) -> IdxDescription | FolderDescription:
@@ -231,28 +255,30 @@ def read_fetched(described: IdxDescription, source: str) -> tuple[Part, Part]:
     return pool, read(files.test_images, files.test_labels, "test")
 
 
-def read_own_idx(own: Path) -> tuple[list[str], Part, Part]:
+def read_own_idx(own: Path, scratch: tuple[Path, Path]) -> tuple[list[str], Part, Part]:
     """Read IDX files of one's own; those of labels and of test images may be missing."""
     if any((own / part).is_dir() for part in PARTS):
         raise InputError(f"{own} has IDX files and a folder of images, allowed is one of the two")
-    content = {
-        file: open_idx(path, file)
-        for files in OWN_IDX.values()
-        for file in files
-        if (path := find_idx(own, file)) is not None
+    found = {file: path for files in OWN_IDX.values() for file in files if (path := find_idx(own, file)) is not None}
+    images = {
+        file: open_idx(found[file], file, unpacked)
+        for (file, _), unpacked in zip(OWN_IDX.values(), scratch, strict=True)
+        if file in found
     }
-    labels = {file: content[file][:] for _, file in OWN_IDX.values() if file in content}
+    labels = {file: read_idx(read_source(found[file], file), file) for _, file in OWN_IDX.values() if file in found}
     n_classes = 1 + max((int(array.max(initial=0)) for array in labels.values()), default=-1)
     pool, test = (
-        make_idx_part(part, content.get(images), labels.get(classes), n_classes)
-        for part, (images, classes) in OWN_IDX.items()
+        make_idx_part(part, images.get(pictures), labels.get(classes), n_classes)
+        for part, (pictures, classes) in OWN_IDX.items()
     )
     if not len(pool.name):
         raise InputError(f"{own}: no image in {OWN_IDX['train'][0]}")
     return [str(label) for label in range(n_classes)], pool, test
 
 
-def read_own_photos(own: Path, image_size: int, channels: Channels) -> tuple[list[str], Part, Part, pd.DataFrame]:
+def read_own_photos(
+    own: Path, image_size: int, channels: Channels, scratch: tuple[Path, Path]
+) -> tuple[list[str], Part, Part, pd.DataFrame]:
     """Read trees of image files.
 
     Parameters
@@ -261,6 +287,8 @@ def read_own_photos(own: Path, image_size: int, channels: Channels) -> tuple[lis
         Has a folder ``train`` and maybe a folder ``test``. The folders in them are classes.
     image_size : int
     channels : Channels
+    scratch : tuple of two Paths
+        As `read_data_set` takes it.
 
     Returns
     -------
@@ -277,7 +305,9 @@ def read_own_photos(own: Path, image_size: int, channels: Channels) -> tuple[lis
         If the pool would be empty.
     """
     # One colour image makes all of them colour, wherever it is.
-    train, test = match_channels(*(read_photos(own, part, image_size, channels) for part in PARTS))
+    train, test = match_channels(
+        *(read_photos(own, part, image_size, channels, kept) for part, kept in zip(PARTS, scratch, strict=True))
+    )
     train, copy_of = leave_out_copies(train, test)
     rejected = pd.concat([train.rejected, test.rejected], ignore_index=True)
     if copy_of:
@@ -467,6 +497,11 @@ def find_idx(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / name, folder / f"{name}.gz") if look_at(path) is Kind.FILE), None)
 
 
+def open_source(path: Path, name: str) -> BufferedIOBase:
+    """Open a file, gzipped or not, for what it has unpacked."""
+    return path.open("rb") if path.name == name else gzip.open(path)
+
+
 def read_source(path: Path, name: str) -> bytes:
     """Read an IDX file, gzipped or not, as far as its header says and not much farther.
 
@@ -474,7 +509,7 @@ def read_source(path: Path, name: str) -> bytes:
     for what a header promises and the file cannot hold.
     """
     try:
-        with path.open("rb") if path.name == name else gzip.open(path) as file:
+        with open_source(path, name) as file:
             promised = measure_idx(file.read(LONGEST_IDX_HEADER))
             file.seek(0)
             most = MOST_UNPACKED_OF_ONE * path.stat().st_size
@@ -498,17 +533,38 @@ def parse_header(start: bytes) -> tuple[int, tuple[int, ...]]:
     return 4 + 4 * start[3], tuple(np.frombuffer(start, ">u4", start[3], offset=4).tolist())
 
 
-def open_idx(path: Path, name: str) -> Rows:
-    """Read an IDX file, gzipped or not; one that is neither gzipped nor small enough to hold stays where it is."""
-    if path.name == name:
-        # What cannot be read, or is no IDX file, is said by those who read all of it.
-        with suppress(OSError), path.open("rb") as file:
-            start = file.read(LONGEST_IDX_HEADER)
-            if start[:3] == IDX_OF_BYTES and path.stat().st_size == measure_idx(start):
-                offset, shape = parse_header(start)
-                if not fits(shape):
-                    return Stored(str(path.absolute()), offset, shape, np.dtype(np.uint8))
+def open_idx(path: Path, name: str, scratch: Path) -> Rows:
+    """Read an IDX file, gzipped or not; one that is too large to hold stays where it is, or is unpacked to a file."""
+    # What cannot be read, or is no IDX file, is said by those who read all of it.
+    with suppress(OSError, EOFError, zlib.error), open_source(path, name) as file:
+        start, n_bytes = file.read(LONGEST_IDX_HEADER), path.stat().st_size
+        offset, shape = parse_header(start) if start[:3] == IDX_OF_BYTES and measure_idx(start) else (0, (0,))
+        if not fits(shape):
+            if path.name == name and n_bytes == measure_idx(start):
+                return Stored(str(path.absolute()), offset, shape, np.dtype(np.uint8))
+            if path.name != name and measure_idx(start) <= MOST_UNPACKED_OF_ONE * n_bytes:
+                file.seek(offset)
+                return unpack(file, shape, scratch)
     return read_idx(read_source(path, name), name)
+
+
+def unpack(file: BufferedIOBase, shape: tuple[int, ...], scratch: Path) -> Stored:
+    """Write what is left of a file as an array, a block of rows at a time.
+
+    Raises
+    ------
+    EOFError
+        If it does not end with the array.
+    """
+    images = Stored.create(scratch, shape, np.uint8)
+    for rows in tqdm(cut(shape[0], ROWS_AT_ONCE), desc="unpacking", unit="block", leave=False, disable=None):
+        block = np.empty((rows.stop - rows.start, *shape[1:]), np.uint8)
+        if file.readinto(block.reshape(-1).data) < block.nbytes:
+            raise EOFError
+        images[rows] = block
+    if file.read(1):
+        raise EOFError
+    return images
 
 
 def read_idx(content: bytes, name: str) -> NDArray[np.uint8]:

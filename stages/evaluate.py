@@ -37,6 +37,7 @@ from few_labels.calibration import (
 )
 from few_labels.folds import grade_out_of_fold
 from few_labels.sheets import draw_sheet, shorten
+from few_labels.stored import Rows
 from few_labels.suspects import rank_suspects
 from stages import run
 
@@ -345,17 +346,17 @@ def write_suspects(path: Path, contradicted: pd.DataFrame, names: list[str], cla
         table.to_csv(temporary, index=False)
 
 
-def draw_least_sure(answer: pd.DataFrame, pictures: NDArray[np.uint8], class_names: list[str]) -> Figure:
+def draw_least_sure(answer: pd.DataFrame, pictures: Rows, class_names: list[str]) -> Figure:
     """Show the answers that are least sure."""
     least = answer[answer["source"] != "bought"].sort_values("confidence", kind="stable").head(N_SHOWN)
     captions = [
         f"{class_names[label]}\n{confidence:.0%}"
         for label, confidence in zip(least["label"], least["confidence"], strict=True)
     ]
-    return draw_sheet(pictures[least.index], captions, f"The {len(least)} least sure answers")
+    return draw_sheet(pictures[least.index.to_numpy()], captions, f"The {len(least)} least sure answers")
 
 
-def draw_suspects(contradicted: pd.DataFrame, pictures: NDArray[np.uint8], class_names: list[str]) -> Figure:
+def draw_suspects(contradicted: pd.DataFrame, pictures: Rows, class_names: list[str]) -> Figure:
     """Show the bought labels that are contradicted most surely."""
     first = contradicted.head(N_SHOWN)
     captions = [

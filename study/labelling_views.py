@@ -199,7 +199,7 @@ def main(
         return
     test_images = load_images(data / "test_images.npy")
     test_labels = load_labels(data / "test_labels.npy", len(test_images))
-    everything = Images("pool", np.asarray(images), labels, test_images, test_labels)
+    everything = Images("pool", images[:], labels, test_images[:], test_labels)
     chosen = choose(pd.read_csv(RESULTS / "tuning.csv", keep_default_na=False))
     for seed in SEEDS:
         for learner in Learner:

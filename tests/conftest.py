@@ -194,6 +194,21 @@ def clone_project(path: Path) -> Clone:
     return clone
 
 
+def cut_small(run: Clone, path: Path) -> Clone:
+    """Copy a run whose thousand images are more than one partition in the copy, and more than one file."""
+    clone = run.copy_to(path)
+    for module, name, size, smaller in (
+        ("blocks", "MOST_ROWS_WHOLE", "2**16", "150"),
+        ("blocks", "ROWS_PER_PARTITION", "2**14", "170"),
+        ("stored", "MOST_BYTES_PER_FILE", "2**29", "2**16"),
+    ):
+        file = clone.path / f"few_labels/{module}.py"
+        source = file.read_text()
+        assert source.count(f"\n{name} = {size}\n") == 1
+        file.write_text(source.replace(f"\n{name} = {size}\n", f"\n{name} = {smaller}\n"))
+    return clone
+
+
 # Most of their tests start stages, make, a browser or an installer, which adds up.
 SLOW_MODULES = {
     "test_cluster",

@@ -24,7 +24,7 @@ from few_labels.encoder import read_encoder
 from few_labels.errors import InputError
 from few_labels.stored import Rows, Stored
 from stages.kmeans import describe, fit_kmeans
-from tests.conftest import PROJECT, Clone
+from tests.conftest import PROJECT, Clone, cut_small
 from tests.onnx_models import N_FEATURES, NODES, SIDE, WEIGHTS, save, write_model
 from tests.servers import HOST, Server, free_port, relay, running
 
@@ -364,18 +364,6 @@ def test_workers_write_to_a_file(images: Path, two_workers: str, tmp_path: Path)
     np.testing.assert_array_equal(blocks.keep_partitions(lambda rows: rows / 2, X, 64, None), X[:] / 2)
 
 
-def cut_small(run: Clone, path: Path) -> Clone:
-    """Copy a run whose thousand images are more than one partition in the copy."""
-    clone = run.copy_to(path)
-    module = clone.path / "few_labels/blocks.py"
-    source = module.read_text()
-    smaller = source.replace("MOST_ROWS_WHOLE = 2**16", "MOST_ROWS_WHOLE = 150")
-    smaller = smaller.replace("ROWS_PER_PARTITION = 2**14", "ROWS_PER_PARTITION = 170")
-    assert smaller.count(" = 150") == smaller.count(" = 170") == 1
-    module.write_text(smaller)
-    return clone
-
-
 def test_the_recipe_writes_the_same_files_on_a_cluster(recipe_run: Clone, tmp_path: Path) -> None:
     here, there = (cut_small(recipe_run, tmp_path / name) for name in ("here", "there"))
     assert "kmeans" in here.repro()
@@ -384,6 +372,9 @@ def test_the_recipe_writes_the_same_files_on_a_cluster(recipe_run: Clone, tmp_pa
     assert f"2 workers of the cluster at {address_of(server)}" in said
     assert there.lock() == here.lock()
     assert here.lock() != recipe_run.lock()
+    parts = {out["path"]: out.get("nfiles") for stage in here.lock()["stages"].values() for out in stage["outs"]}
+    assert parts["data/train_images.npy"] == 12
+    assert parts["data/train_embedding.npy"] == 2
 
 
 def test_a_worker_that_is_killed_in_each_stage_changes_nothing(small_run: Clone, tmp_path: Path) -> None:

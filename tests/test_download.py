@@ -24,6 +24,7 @@ from stages.download import (
     OWN_IDX,
     Files,
     IdxDescription,
+    Part,
     balanced_head,
     check_limit,
     describe,
@@ -84,6 +85,10 @@ def make_endless(path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None
         path.symlink_to("/dev/zero")
 
 
+def read_idx_below(folder: Path) -> tuple[list[str], Part, Part]:
+    return read_own_idx(folder, (folder / "train_scratch.npy", folder / "test_scratch.npy"))
+
+
 @pytest.mark.usefixtures("no_waiting")
 @pytest.mark.parametrize("kind", NEVER_ENDS)
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -93,7 +98,7 @@ def test_what_never_ends_is_not_opened(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(InputError, match=f"Fashion-MNIST was not found; tried folder .*{said}"):
         fetch(FASHION, str(tmp_path))
     with pytest.raises(InputError, match=said):
-        read_own_idx(tmp_path)
+        read_idx_below(tmp_path)
     make_endless(tmp_path / "x.yaml", kind, monkeypatch)
     with pytest.raises(InputError, match=r"x\.yaml is neither a file nor a folder"):
         describe(tmp_path / "x.yaml")
@@ -224,7 +229,7 @@ def test_the_pool_is_the_training_files_and_the_test_set_the_test_files(tmp_path
         title="Digits", format="idx", class_names=[str(digit) for digit in range(10)], files=Files(**files)
     )
     fetched = read_fetched(described, str(tmp_path))
-    own = read_own_idx(tmp_path)[1:]
+    own = read_idx_below(tmp_path)[1:]
     for found in (fetched, own):
         for (part, (images, labels)), made in zip(parts.items(), found, strict=True):
             assert made.name == [f"{part}/{row:05}" for row in range(len(images))]
@@ -232,29 +237,36 @@ def test_the_pool_is_the_training_files_and_the_test_set_the_test_files(tmp_path
             np.testing.assert_array_equal(made.label, labels)
 
 
+@pytest.mark.parametrize("is_gzipped", [False, True])
 @pytest.mark.parametrize(("image_size", "channels"), [(8, Channels.AUTO), (12, Channels.RGB)])
-def test_images_that_are_too_many_to_hold_stay_in_their_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image_size: int, channels: Channels
+def test_images_that_are_too_many_to_hold_stay_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image_size: int, channels: Channels, is_gzipped: bool
 ) -> None:
     images, labels = digits(slice(40))
+
+    def write(name: str, content: bytes) -> None:
+        file = tmp_path / (f"{name}.gz" if is_gzipped else name)
+        file.write_bytes(gzip.compress(content) if is_gzipped else content)
+
     for name, array in zip(OWN_IDX["train"], (images, labels), strict=True):
-        (tmp_path / name).write_bytes(to_idx(array))
+        write(name, to_idx(array))
     monkeypatch.setattr("stages.download.ROWS_AT_ONCE", 15)
 
     def bring() -> tuple[type, bytes]:
-        _, pool, test = read_own_idx(tmp_path)
+        _, pool, test = read_idx_below(tmp_path)
         shape = shape_images(pool.pictures, image_size, channels)
         save_images(tmp_path / "images.npy", pool.pictures, shape)
         save_images(tmp_path / "none.npy", test.pictures, shape)
         assert np.load(tmp_path / "none.npy").shape == (0, *shape)
         np.testing.assert_array_equal(pool.label, labels)
-        np.testing.assert_array_equal(pool.take(np.array([3, 7])).pictures, images[[3, 7]])
+        np.testing.assert_array_equal(pool.take(np.array([3, 7])).pictures[:], images[[3, 7]])
         return type(pool.pictures), (tmp_path / "images.npy").read_bytes()
 
     held, content = bring()
     monkeypatch.setattr("few_labels.blocks.MOST_ROWS_WHOLE", 30)
     left, same = bring()
     assert (held, left) == (np.ndarray, Stored)
+    assert (tmp_path / "train_scratch.npy").exists() == is_gzipped
     assert same == content
     saved = np.load(tmp_path / "images.npy")
     assert saved.shape == (40, image_size, image_size, 3 if channels is Channels.RGB else 1)
@@ -263,9 +275,10 @@ def test_images_that_are_too_many_to_hold_stay_in_their_file(
     np.save(tmp_path / "by_numpy.npy", saved)
     assert (tmp_path / "by_numpy.npy").read_bytes() == content
 
-    (tmp_path / OWN_IDX["train"][0]).write_bytes(to_idx(images)[:-1])
-    with pytest.raises(InputError, match="train-images-idx3-ubyte has 2575 bytes alone, its header says 2576"):
-        read_own_idx(tmp_path)
+    for wrong, said in ((to_idx(images)[:-1], "2575 bytes alone"), (to_idx(images) + b"x", "2577 bytes or more")):
+        write(OWN_IDX["train"][0], wrong)
+        with pytest.raises(InputError, match=f"train-images-idx3-ubyte has {said}, its header says 2576"):
+            read_idx_below(tmp_path)
 
 
 @pytest.mark.parametrize("limit", [59, 60_001])

@@ -20,6 +20,7 @@ from PIL import Image, ImageFile
 from few_labels import photos
 from few_labels.errors import InputError
 from few_labels.photos import Channels, Photos, leave_out_copies, match_channels, prepare, printable, read_photos
+from few_labels.stored import Stored
 from tests.permissions import as_nobody, shared_folder
 
 PROJECT = Path(__file__).parent.parent
@@ -251,7 +252,7 @@ def test_grey_is_what_is_grey_in_every_pixel(tmp_path: Path) -> None:
     save(tmp_path / "d.png", one_pixel)
     colour = read(tmp_path)
     assert colour.images.shape == (4, SIZE, SIZE, 3)
-    np.testing.assert_array_equal(colour.images[:3], np.repeat(grey.images, 3, axis=3))
+    np.testing.assert_array_equal(colour.images[:3], np.repeat(grey.images[:], 3, axis=3))
     assert read(tmp_path, channels=Channels.GREY).images.shape == (4, SIZE, SIZE, 1)
 
 
@@ -270,12 +271,43 @@ def test_parts_agree_on_channels(tmp_path: Path) -> None:
     assert match_channels(read(tmp_path, "test"), read(tmp_path, "none"))[0].images.shape == (1, SIZE, SIZE, 1)
 
 
+@pytest.mark.parametrize("test_channels", [1, 3])
+@pytest.mark.parametrize("channels", Channels)
+def test_images_that_are_too_many_to_hold_are_the_same_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: Channels, test_channels: int
+) -> None:
+    for number in range(6):
+        save(tmp_path / f"train/{number}.png", noise(channels=1, seed=number))
+    save(tmp_path / "train/again.png", noise(channels=1, seed=1))
+    save(tmp_path / "test/a.png", noise(channels=test_channels, seed=7))
+    save(tmp_path / "test/b.png", noise(channels=1, seed=3))
+
+    def bring() -> list[Photos]:
+        parts = ("train", "test")
+        scratch = [tmp_path / f"{part}.npy" for part in parts]
+        found = [read_photos(tmp_path, part, SIZE, channels, file) for part, file in zip(parts, scratch, strict=True)]
+        train, test = match_channels(*found)
+        return [leave_out_copies(train, test)[0], test]
+
+    held = bring()
+    monkeypatch.setattr("few_labels.blocks.MOST_ROWS_WHOLE", 0)
+    kept = bring()
+    assert [len(part.name) for part in kept] == [5, 2]
+    for one, other in zip(held, kept, strict=True):
+        assert isinstance(one.images, np.ndarray)
+        assert isinstance(other.images, Stored)
+        assert other.images.shape == one.images.shape
+        np.testing.assert_array_equal(other.images[:], one.images)
+        np.testing.assert_array_equal(other.images[1:2], one.images[1:2])
+        assert (other.name, other.folder_class) == (one.name, one.folder_class)
+
+
 @pytest.mark.parametrize(("channels", "n_channels"), [(Channels.GREY, 1), (Channels.RGB, 3)])
 def test_prepare_gives_what_the_pipeline_reads(tmp_path: Path, channels: Channels, n_channels: int) -> None:
     save(tmp_path / "a.jpg", noise(333, 500))
     save(tmp_path / "b.png", noise(33, 50, channels=4))
     found = read(tmp_path, channels=channels)
-    for name, image in zip(found.name, found.images, strict=True):
+    for name, image in zip(found.name, found.images[:], strict=True):
         with Image.open(tmp_path / name) as picture:
             np.testing.assert_array_equal(prepare(picture, SIZE, n_channels), image)
 
@@ -562,7 +594,7 @@ def test_odd_names_are_names(tmp_path: Path) -> None:
     found = read(tmp_path)
     assert reasons(found) == {}
     assert found.name == sorted(names)
-    for name, image in zip(found.name, found.images, strict=True):
+    for name, image in zip(found.name, found.images[:], strict=True):
         np.testing.assert_array_equal(image, noise(seed=names.index(name)))
 
 

@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from few_labels import stored
 from few_labels.artifacts import load_features, load_images
 from few_labels.errors import InputError
 from few_labels.images import to_unit_range
-from tests.conftest import Clone, executed
+from few_labels.stored import Stored
+from tests.conftest import Clone, cut_small, executed
 from tests.servers import (
     BUCKET,
     Relay,
@@ -35,6 +37,7 @@ from tools.models import load_model
 
 MODELS = ("models/embedder.joblib", "models/kmeans.joblib", "models/logreg.joblib", "models/nn.keras")
 SERVERS = {"s3": s3_server, "ssh": sftp_server, "ssh-openssh": openssh_server}
+MB = 2**20
 HALF_OF_THE_FILES = 3_000_000  # of the some ten million bytes that a small run pushes
 
 
@@ -124,7 +127,7 @@ def predictions(clone: Clone) -> dict[str, NDArray[np.integer]]:
         "logreg": load_model("models/logreg.joblib", clone.path).predict(
             load_features(clone.path / "data/test_features.npy")
         ),
-        "nn": load_model("models/nn.keras", clone.path).predict(to_unit_range(images), verbose=0).argmax(axis=1),
+        "nn": load_model("models/nn.keras", clone.path).predict(to_unit_range(images[:]), verbose=0).argmax(axis=1),
     }
 
 
@@ -220,6 +223,56 @@ def test_a_server_that_dies_half_way_costs_a_retry_and_nothing_else(first: Clone
     second.sh("make pull")
     assert second.repro() == []
     assert "up to date" in second.sh("dvc status")
+
+
+def test_arrays_that_are_folders_travel_and_are_checked(small_run: Clone, tmp_path: Path) -> None:
+    first = cut_small(small_run, tmp_path / "first")
+    Remote("folder", tmp_path / "storage").set_in(first)
+    first.repro()
+    first.git("commit", "--quiet", "--all", "--message", "Large arrays")
+    first.sh("make push")
+    second = clone_of(first)
+    second.sh("make pull")
+    assert second.repro() == []
+    assert load_images(second.path / "data/train_images.npy").shape == (1000, 28, 28, 1)
+    assert "outputs are here, as dvc.lock says" in second.sh("make check")
+
+    part = second.path / "data/train_images.npy/00003.npy"
+    whole = part.read_bytes()
+    part.unlink()  # it may be a link to the cache
+    part.write_bytes(whole[:-1] + b"x")
+    os.utime(part, ns=(0, 0))
+    said = second.sh("make check", check=False)
+    assert "data/train_images.npy is not what dvc.lock says, it was edited" in said
+    assert executed(second.sh("make repro")) == ["download"]
+    assert part.read_bytes() == whole
+
+    md5 = hashlib.md5(whole).hexdigest()
+    stored_object = second.path / f".dvc/cache/files/md5/{md5[:2]}/{md5[2:]}"
+    stored_object.chmod(0o644)
+    stored_object.write_bytes(b"broken")
+    said = second.sh("make check", check=False)
+    assert f"{md5[2:]}, which is data/train_images.npy/00003.npy, is not what its name says" in said
+
+
+def test_an_interrupted_push_of_a_large_array_sends_the_rest(
+    first: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "MOST_BYTES_PER_FILE", MB)
+    array = Stored.create(first.path / "data/large.npy", (32, MB), np.uint8)
+    array[:] = np.random.default_rng(0).integers(0, 256, array.shape, np.uint8)
+    with open_remote("ssh", tmp_path, monkeypatch) as remote:
+        between = remote.relay
+        assert between is not None
+        remote.set_in(first)
+        first.dvc("add", "data/large.npy")
+        between.kill_server_after(20 * MB)
+        assert "files failed to push" in first.dvc("push", "--jobs", "2", "data/large.npy.dvc", check=False)
+        between.restart_server()
+        between.kill_server_after(64 * MB)
+        first.dvc("push", "--jobs", "2", "data/large.npy.dvc")
+        assert 64 * MB - between.left < 16 * MB
+        assert first.dvc("push", "data/large.npy.dvc").strip() == "Everything is up to date."
 
 
 def test_a_corrupted_object_is_named_and_stays_out(first: Clone, remote: Remote) -> None:

@@ -15,6 +15,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from filecmp import cmp
 from itertools import count
@@ -28,9 +29,12 @@ import yaml
 from dvc.lock import LockError, make_lock
 from dvc.repo import Repo
 from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK, SCHEMA
+from dvc_data.hashfile.hash_info import HashInfo
+from dvc_data.hashfile.tree import Tree
 from typer import Option
 from voluptuous import Invalid
 
+from few_labels.artifacts import remove
 from few_labels.errors import InputError
 from stages import run
 
@@ -43,7 +47,7 @@ PARTIAL = ("data/.*.partial*", "models/**/.*.partial*", "metrics/**/.*.partial*"
 
 @dataclass(frozen=True)
 class Output:
-    """A file that a stage made, as dvc.lock has it."""
+    """A file that a stage made, or a folder of files, as dvc.lock has it: a folder's MD5 ends in ``.dir``."""
 
     path: Path
     md5: str
@@ -103,7 +107,9 @@ def main(mend: Annotated[bool, Option(help="put right what may be, before stages
 def compare_project() -> Comparison:
     """Hash the outputs and the objects, and compare them."""
     outputs, objects = read_outputs(LOCK), list_objects(Path(Repo().cache.local.path))
-    return compare(outputs, objects, hash_files([output.path for output in outputs] + objects))
+    paths = [output.path for output in outputs]
+    md5 = hash_files([file for path in paths for file in list_files(path)] + objects)
+    return compare(outputs, objects, md5 | {path: hash_folder(path, md5) for path in paths if path.is_dir()})
 
 
 def describe_differences(compared: Comparison) -> list[str]:
@@ -170,7 +176,7 @@ def mend_rwlock(repo: Repo, runs: list[psutil.Process]) -> None:
 def remove_partial_files() -> None:
     """Remove what stages had begun to write when they were killed."""
     for file in [file for pattern in PARTIAL for file in Path().glob(pattern)]:
-        file.unlink()
+        remove(file)
         say(f"{file} was left by a killed run, and is removed")
 
 
@@ -184,7 +190,8 @@ def mend_outputs(runs: list[psutil.Process]) -> None:
         raise InputError(last)
     for output in compared.of_another_run + compared.edited:
         refuse_while(runs, f"{output.path} is not what dvc.lock says")
-        output.path.touch()  # DVC believes what has the time, size and inode that it knows
+        for file in list_files(output.path):
+            file.touch()  # DVC believes what has the time, size and inode that it knows
     for output in compared.edited:
         kept = f"; what was there is kept as {keep(output.path)}" if output.path.suffix in TEXT else ""
         say(f"{output.path} {EDITED}: it is written by {output.stage} and made again{kept}")
@@ -201,13 +208,13 @@ def compare(outputs: Sequence[Output], objects: Sequence[Path], md5: Mapping[Pat
     objects : sequence of Path
         Each is named by the MD5 of its content: two digits for the folder, the others for the file.
     md5 : mapping of Path to str
-        What was found, of those that are there.
+        What was found, of those that are there, and of folders that are outputs.
 
     Returns
     -------
     Comparison
     """
-    names = {output.md5: str(output.path) for output in outputs}
+    names = name_contents(outputs, objects)
     broken = {path: named_md5(path) for path in objects if md5[path] != named_md5(path)}
     made = set(map(named_md5, objects)).difference(broken.values())
     compared = Comparison(
@@ -219,7 +226,7 @@ def compare(outputs: Sequence[Output], objects: Sequence[Path], md5: Mapping[Pat
             compared.missing.append(output)
         elif found == output.md5:
             compared.same.append(output)
-        elif found in made:
+        elif found.removesuffix(".dir") in made:
             compared.of_another_run.append(output)
         else:
             compared.edited.append(output)
@@ -242,7 +249,7 @@ def read_outputs(lock: Path) -> list[Output]:
     Raises
     ------
     InputError
-        If a file cannot be read, or an output is a folder.
+        If a file cannot be read.
     """
     if not lock.exists():
         return []
@@ -252,13 +259,20 @@ def read_outputs(lock: Path) -> list[Output]:
         for name, stage in ((read_yaml(lock) or {}).get("stages") or {}).items()
         if name in known  # DVC leaves stages behind that are no more
     }
-    outputs = [
+    return [
         Output(Path(out["path"]), out["md5"], name) for name, stage in stages.items() for out in stage.get("outs", [])
     ]
-    for output in outputs:
-        if output.md5.endswith(".dir"):
-            raise InputError(f"{output.path} is a folder in {lock}, allowed are files: this command hashes no others")
-    return outputs
+
+
+def name_contents(outputs: Sequence[Output], objects: Sequence[Path]) -> dict[str, str]:
+    """Name the outputs by their hashes as they stand in the cache, and the files of those that are folders."""
+    names = {output.md5.removesuffix(".dir"): str(output.path) for output in outputs}
+    for listing in objects:
+        if listing.suffix == ".dir" and (folder := names.get(named_md5(listing))):
+            # What is broken is no list.
+            with suppress(ValueError, KeyError, TypeError):
+                names |= {file["md5"]: f"{folder}/{file['relpath']}" for file in json.loads(listing.read_bytes())}
+    return names
 
 
 def read_yaml(path: Path) -> dict:
@@ -277,6 +291,20 @@ def list_objects(cache: Path) -> list[Path]:
 def named_md5(file: Path) -> str:
     """Give the MD5 that an object's name says."""
     return file.parent.name + file.name.removesuffix(".dir")
+
+
+def list_files(path: Path) -> list[Path]:
+    """List the files of a folder, at any depth; a file is its only one."""
+    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+
+
+def hash_folder(folder: Path, md5: Mapping[Path, str]) -> str:
+    """Give the hash that DVC has of a folder, from those of its files."""
+    tree = Tree()
+    for file in list_files(folder):
+        tree.add(file.relative_to(folder).parts, None, HashInfo("md5", md5[file]))
+    tree.digest()
+    return str(tree.hash_info.value)
 
 
 def hash_files(files: Iterable[Path]) -> dict[Path, str]:

@@ -27,6 +27,7 @@ from few_labels.artifacts import (
     replacing,
 )
 from few_labels.sheets import PAPER, draw_sheet, shorten, tile
+from few_labels.stored import Rows
 from stages import run
 from tools.models import read_locked
 
@@ -83,7 +84,7 @@ def read_source(picture: Path) -> str:
 
 
 def draw_clusters(
-    images: NDArray[np.uint8],
+    images: Rows,
     clustering: Clustering,
     bought: LabelledImages,
     truth: NDArray[np.integer],
@@ -94,7 +95,7 @@ def draw_clusters(
 
     Parameters
     ----------
-    images : ndarray of shape (n_images, height, width, channels), uint8
+    images : ndarray or Stored of shape (n_images, height, width, channels), uint8
     clustering : Clustering
     bought : LabelledImages
     truth : ndarray of shape (n_images,), integer
@@ -221,13 +222,13 @@ def draw_spreading(right: NDArray[np.float64], percentile: float) -> Figure:
 
 
 def draw_mistakes(
-    images: NDArray[np.uint8], actual: NDArray[np.integer], scores: NDArray[np.float32], class_names: list[str]
+    images: Rows, actual: NDArray[np.integer], scores: NDArray[np.float32], class_names: list[str]
 ) -> Figure:
     """Show the test images on which the network is surest, and wrong.
 
     Parameters
     ----------
-    images : ndarray of shape (n_images, height, width, channels), uint8
+    images : ndarray or Stored of shape (n_images, height, width, channels), uint8
     actual : ndarray of shape (n_images,), integer
         -1 where nobody knows.
     scores : ndarray of shape (n_images, n_classes), float32, in 0-1

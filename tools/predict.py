@@ -25,6 +25,7 @@ from few_labels.calibration import apply_temperature, average
 from few_labels.errors import InputError, Kind, look_at, shorten
 from few_labels.photos import Channels, Photos, read_photos
 from few_labels.sheets import draw_sheet
+from few_labels.stored import Rows
 from stages import run
 from tools.models import deserialize, read_locked
 
@@ -250,7 +251,7 @@ def tabulate(row: dict[str, int], label: NDArray[np.object_], confidence: NDArra
     )
 
 
-def draw_least_sure(images: NDArray[np.uint8], label: NDArray[np.object_], confidence: NDArray[np.float32]) -> Figure:
+def draw_least_sure(images: Rows, label: NDArray[np.object_], confidence: NDArray[np.float32]) -> Figure:
     """Show the images whose answers are to be trusted least, the worst first."""
     least = np.argsort(confidence, kind="stable")[:N_SHOWN]
     captions = [f"{label[row]}\n{confidence[row]:.0%}" for row in least]
