@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from few_labels.ledger import append_answer
 from stages.download import IdxDescription, fetch, find_idx, read_idx, read_source
+from tests.forks import forked_commands
 from tools.recipes import read_recipe
 
 PROJECT = Path(__file__).parent.parent
@@ -69,9 +70,9 @@ def read_array(idx_folder: Path, name: str) -> NDArray[np.uint8]:
     return read_idx(read_source(path, name), name)
 
 
-def environment() -> dict[str, str]:
+def environment(commands: Path = BIN) -> dict[str, str]:
     """Give the environment of a command in a clone, which finds this interpreter's dvc and python first."""
-    return os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+    return os.environ | {"PATH": f"{commands}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,12 @@ class Clone:
 
     def call(self, *command: str, check: bool = True, typed: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command in the clone, and type into it; its output has standard error in it."""
+        # What a shell or another user runs has limits and rights of its own, so nothing of it is forked.
+        is_plain = command[0] in {"dvc", "make", "python"}
         done = subprocess.run(
             command,
             cwd=self.path,
-            env=environment(),
+            env=environment(forked_commands() if is_plain else BIN),
             input=typed,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -103,12 +106,15 @@ class Clone:
 
     def sh(self, command: str, check: bool = True, typed: str = "") -> str:
         """Run a command line as a person types it; make takes the tests' environment instead of installing one."""
-        return self.call(*self._split(command), check=check, typed=typed).stdout
+        return self.call(*self._split(command, forked_commands()), check=check, typed=typed).stdout
 
     def start(self, command: str, **variables: str) -> subprocess.Popen[str]:
-        """Start one that ends when it is told to, in a process group of its own, with variables of the environment."""
+        """Start one that ends when it is told to, in a process group of its own, with variables of the environment.
+
+        Unlike those of `call` it is forked from nothing: it can be interrupted and killed.
+        """
         return subprocess.Popen(
-            self._split(command),
+            self._split(command, BIN),
             cwd=self.path,
             env={name: value for name, value in environment().items() if "PYTEST" not in name} | variables,
             stdout=subprocess.PIPE,
@@ -117,9 +123,9 @@ class Clone:
             start_new_session=True,
         )
 
-    def _split(self, command: str) -> list[str]:
+    def _split(self, command: str, commands: Path) -> list[str]:
         program, *arguments = shlex.split(command)
-        own = (f"BIN={BIN}", "--old-file=.venv/installed", "--no-print-directory") if program == "make" else ()
+        own = (f"BIN={commands}", "--old-file=.venv/installed", "--no-print-directory") if program == "make" else ()
         return [program, *own, *arguments]
 
     def repro(self) -> list[str]:
