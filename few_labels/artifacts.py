@@ -1,7 +1,6 @@
 """The files that pass between stages: how each is laid out, checked on the way in, and written whole or not at all."""
 
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from few_labels.errors import InputError, quote, shorten
-from few_labels.stored import Rows, Stored
+from few_labels.stored import Rows, Stored, remove
 
 UNKNOWN = -1
 
@@ -107,14 +106,6 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         remove(temporary)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ as memory of the process, and a worker that exceeds its limit is ended.
 """
 
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,6 +92,7 @@ class Stored:
     @classmethod
     def create(cls, path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> "Stored":
         """Make a file of zeros, whose rows are to be written, or a folder of files where one would be large."""
+        remove(path)
         row_bytes = math.prod(shape[1:]) * np.dtype(dtype).itemsize
         if shape[0] * row_bytes <= MOST_BYTES_PER_FILE:
             return cls._create_file(path, shape, dtype)
@@ -187,6 +189,14 @@ class Stored:
     def columns(self, n_columns: int) -> "Stored":
         """Give the first columns of rows, or channels of images."""
         return replace(self, n_columns=n_columns)
+
+
+def remove(path: Path) -> None:
+    """Remove an array, in a file or a folder, or any other file; there may be none."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 # An array in memory or in a file: methods take both, and give the same bytes for both.

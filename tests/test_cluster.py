@@ -372,9 +372,10 @@ def test_the_recipe_writes_the_same_files_on_a_cluster(recipe_run: Clone, tmp_pa
     assert f"2 workers of the cluster at {address_of(server)}" in said
     assert there.lock() == here.lock()
     assert here.lock() != recipe_run.lock()
-    parts = {out["path"]: out.get("nfiles") for stage in here.lock()["stages"].values() for out in stage["outs"]}
-    assert parts["data/train_images.npy"] == 12
-    assert parts["data/train_embedding.npy"] == 2
+    stages = here.lock()["stages"]
+    n_files = {out["path"]: out.get("nfiles") for name in ("download", "embed") for out in stages[name]["outs"]}
+    assert n_files["data/train_images.npy"] == 13
+    assert n_files["data/train_embedding.npy"] == 2
 
 
 def test_a_worker_that_is_killed_in_each_stage_changes_nothing(small_run: Clone, tmp_path: Path) -> None:

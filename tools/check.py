@@ -34,8 +34,8 @@ from dvc_data.hashfile.tree import Tree
 from typer import Option
 from voluptuous import Invalid
 
-from few_labels.artifacts import remove
 from few_labels.errors import InputError
+from few_labels.stored import remove
 from stages import run
 
 LOCK = Path("dvc.lock")
