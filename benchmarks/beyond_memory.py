@@ -7,37 +7,30 @@ the cases of ``make bench``: a run takes most of an hour, and tens of gigabytes 
 
 import stages  # noqa: F401  # isort: skip: it pins the kernels, before NumPy is imported
 
-import os
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import pandas as pd
 import psutil
 import typer
-from numpy.typing import NDArray
-from tqdm import tqdm
+from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
-from benchmarks.common import PROJECT, load
+from benchmarks.common import PROJECT
+from benchmarks.local_cluster import cluster
+from benchmarks.many_images import write_images
 from few_labels.artifacts import replacing
-from few_labels.blocks import cut
 from tools.clones import check_out, make_environment, write_parameters
 from tools.pages import format_markdown, write_table
 from tools.recipes import combine, read_recipe
 
 TABLE = PROJECT / "metrics" / "beyond_memory.csv"
 CLONE = PROJECT / ".dvc/tmp/beyond_memory"
-HOST = "127.0.0.1"
-ROWS_AT_ONCE = 2**14
-LARGEST_NOISE = 8
-LARGEST_SHIFT = 2
+FIGURE = PROJECT / "metrics" / "plots" / "growth.png"
 SECONDS_BETWEEN_LOOKS = 0.1
 MB = 2**20
 
@@ -97,6 +90,8 @@ def main(
     with replacing(TABLE) as temporary:
         rows.to_csv(temporary, index=False)
     write_table(PROJECT / "docs/cluster.md", "beyond-memory", format_stages(rows))
+    with replacing(FIGURE) as temporary:
+        draw_growth(rows).savefig(temporary, metadata={"Software": None})
 
 
 def format_stages(rows: pd.DataFrame) -> str:
@@ -110,72 +105,31 @@ def format_stages(rows: pd.DataFrame) -> str:
     return format_markdown(header, lines)
 
 
-def write_images(own: Path, n_images: int) -> None:
-    """Write IDX files: the training images over and over, each shifted and with its own noise, and the test images."""
-    originals, labels = load("train_images")[..., 0], load("train_labels").astype(np.uint8)
-    write_idx(own / "t10k-images-idx3-ubyte", load("test_images").shape[:3], [load("test_images")])
-    write_idx(own / "t10k-labels-idx1-ubyte", load("test_labels").shape, [load("test_labels").astype(np.uint8)])
-    write_idx(own / "train-labels-idx1-ubyte", (n_images,), [np.resize(labels, n_images)])
-    write_idx(own / "train-images-idx3-ubyte", (n_images, *originals.shape[1:]), make_blocks(originals, n_images))
-
-
-def make_blocks(originals: NDArray[np.uint8], n_images: int) -> Iterator[NDArray[np.uint8]]:
-    """Give images over and over, block by block, each shifted and with its own noise."""
-    for seed, rows in enumerate(tqdm(cut(n_images, ROWS_AT_ONCE), desc="images", unit="block")):
-        some = originals[np.arange(rows.start, rows.stop) % len(originals)]
-        yield shift_and_add_noise(some, np.random.default_rng(seed))
-
-
-def write_idx(path: Path, shape: tuple[int, ...], blocks: Iterable[NDArray[np.uint8]]) -> None:
-    """Write an IDX file of unsigned bytes, block by block."""
-    with path.open("wb") as file:
-        file.write(bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes())
-        for block in blocks:
-            file.write(block.tobytes())
-
-
-def shift_and_add_noise(images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Shift each image by up to two pixels, and add up to seven to each pixel."""
-    shifts = rng.integers(-LARGEST_SHIFT, LARGEST_SHIFT + 1, (len(images), 2))
-    shifted = np.empty_like(images)
-    for shift in np.unique(shifts, axis=0):
-        alike = (shifts == shift).all(axis=1)
-        shifted[alike] = np.roll(images[alike], shift, axis=(1, 2))
-    noise = rng.integers(0, LARGEST_NOISE, images.shape, np.uint8)
-    return np.minimum(shifted, 255 - noise) + noise
-
-
-@contextmanager
-def cluster(n_workers: int, memory: str, code: Path) -> Iterator[tuple[str, Mapping[str, psutil.Process]]]:
-    """Start what ``make scheduler`` and ``make worker`` start in a folder, or nothing without workers.
-
-    Yields
-    ------
-    str
-        The scheduler's address, empty without one.
-    dict of str to psutil.Process
-        The ``scheduler``, and the process that starts each ``worker``.
-    """
-    if not n_workers:
-        yield "", {}
-        return
-    with socket.socket() as free:
-        free.bind((HOST, 0))
-        port = free.getsockname()[1]
-    address, dask = f"tcp://{HOST}:{port}", [sys.executable, "-m", "dask"]
-    environment = os.environ | {"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"}
-    scheduler = [*dask, "scheduler", "--host", HOST, "--port", str(port), "--no-dashboard"]
-    workers = [*dask, "worker", address, "--nworkers", str(n_workers), "--nthreads", "1", "--memory-limit", memory]
-    workers += ["--preload-nanny", "few_labels.worker", "--no-dashboard", "--local-directory", str(code / ".dvc/tmp")]
-    started = {}
-    try:
-        for name, command in {"scheduler": scheduler, "worker": workers}.items():
-            started[name] = psutil.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        yield address, started
-    finally:
-        for process in started.values():
-            for each in [*process.children(recursive=True), process]:
-                each.kill()
+def draw_growth(rows: pd.DataFrame) -> Figure:
+    """Draw seconds and memory over the number of images, a line for each setting and number of workers."""
+    figure = Figure(figsize=(12, 4.5), layout="constrained")
+    rows = rows.assign(mb=rows[["stage_mb", "worker_mb", "scheduler_mb"]].max(axis=1))
+    kmeans = rows[rows["stage"] == "kmeans"]
+    runs = rows.groupby(["settings", "workers", "images"], as_index=False).agg(
+        seconds=("seconds", "sum"), mb=("mb", "max"), last=("stage", "last")
+    )
+    whole = runs[runs["last"] == rows["stage"].iloc[-1]]
+    for axes, table, column, title in zip(
+        figure.subplots(1, 3),
+        (kmeans, whole, runs),
+        ("seconds", "seconds", "mb"),
+        ("k-means", "all stages", "the largest process"),
+        strict=True,
+    ):
+        for (settings, workers), line in table.sort_values("images").groupby(["settings", "workers"]):
+            where = f"{workers} worker{'s' * (workers > 1)}" if workers else "no cluster"
+            axes.plot(line["images"], line[column], marker="o", label=f"{settings}, {where}")
+        axes.set(xscale="log", yscale="log", xlabel="images", ylabel="MB" if column == "mb" else column, title=title)
+        axes.grid(alpha=0.3)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axes.legend(fontsize=8)
+    return figure
 
 
 def run_and_look(arguments: list[str], address: str, processes: Mapping[str, psutil.Process]) -> dict[str, Seen]:

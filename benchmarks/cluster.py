@@ -1,6 +1,6 @@
 """K-means on 250,000 images by one, two and three workers of a cluster on this machine, beside Spark's.
 
-The images are those of `benchmarks.beyond_memory`. Quality is the inertia, computed alike for all. Spark needs Java,
+The images are those of `benchmarks.many_images`. Quality is the inertia, computed alike for all. Spark needs Java,
 which pip cannot bring: where there is none, it is left out.
 """
 
@@ -16,8 +16,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.beyond_memory import cluster, make_blocks
 from benchmarks.common import PROJECT, Measurement, System, load, params
+from benchmarks.local_cluster import cluster
+from benchmarks.many_images import make_blocks
 from few_labels.blocks import open_rows
 from few_labels.kmeans import assign, measure_distances
 from few_labels.stored import Rows, Stored

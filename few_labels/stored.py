@@ -75,19 +75,15 @@ class Stored:
             raise ValueError(
                 f"a folder of an array holds {PART.format(0)}, {PART.format(1)} and so on, and nothing else"
             )
-        parts = [np.load(folder / name, mmap_mode="r") for name in names]
-        first, n_rows = parts[0], sum(map(len, parts))
-        for name, part in zip(names, parts, strict=True):
-            is_whole = len(part) == len(first) or (name == names[-1] and len(part) < len(first))
-            if (part.dtype, part.shape[1:], part.offset) != (
-                first.dtype,
-                first.shape[1:],
-                first.offset,
-            ) or not is_whole:
-                raise ValueError(
-                    f"{name} is {part.dtype} of shape {part.shape}, {names[0]} {first.dtype} of {first.shape}"
-                )
-        return cls(str(folder.absolute()), first.offset, (n_rows, *first.shape[1:]), first.dtype, len(first))
+        # One after the other: a process may not have as many files open as there may be parts.
+        layouts = [(part.shape, part.dtype, part.offset) for part in (np.load(folder / name, "r") for name in names)]
+        (rows, *row), dtype, offset = layouts[0]
+        for name, (shape, *layout) in zip(names, layouts, strict=True):
+            n_rows = shape[0] if name == names[-1] and shape[0] < rows else rows
+            if (shape, *layout) != ((n_rows, *row), dtype, offset):
+                raise ValueError(f"{name} is {layout[0]} of shape {shape}, {names[0]} {dtype} of {(rows, *row)}")
+        n_rows = sum(shape[0] for shape, *_ in layouts)
+        return cls(str(folder.absolute()), offset, (n_rows, *row), dtype, rows)
 
     @classmethod
     def create(cls, path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> "Stored":

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import beyond_memory, code
-from benchmarks.beyond_memory import LARGEST_NOISE, LARGEST_SHIFT, make_blocks, write_idx
+from benchmarks import code, many_images
 from benchmarks.code import hash_code, name_module, name_stale
+from benchmarks.many_images import LARGEST_NOISE, LARGEST_SHIFT, make_blocks, write_idx
 from stages.download import read_idx
 from tests.conftest import PROJECT
 
@@ -63,7 +63,7 @@ def test_every_case_of_the_table_has_its_module() -> None:
 
 
 def test_images_are_made_block_by_block_for_an_idx_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beyond_memory, "ROWS_AT_ONCE", 8)
+    monkeypatch.setattr(many_images, "ROWS_AT_ONCE", 8)
     originals = np.random.default_rng(0).integers(0, 256, (5, 9, 9), np.uint8)
     blocks = list(make_blocks(originals, 20))
     assert [len(block) for block in blocks] == [8, 8, 4]
