@@ -57,6 +57,7 @@ def main(
     workers: Annotated[int, typer.Option(help="0 runs in the stages' own processes")] = 3,
     memory: Annotated[str, typer.Option(help="limit of a worker")] = "1GB",
     recipe: Annotated[bool, typer.Option(help="the recipe for few labels, in place of the defaults")] = False,
+    images_per_cluster: Annotated[int, typer.Option(help="0 leaves n_clusters as it is")] = 0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="a parameter, name=value")] = None,
     last_stage: Annotated[str, typer.Option(help="to end with")] = "",
 ) -> None:
@@ -65,11 +66,14 @@ def main(
     settings = {"download.dataset": "own"} | dict(each.split("=", 1) for each in set_ or [])
     if recipe:
         settings = combine(read_recipe("few-labels"), settings)
+    if images_per_cluster:
+        settings["n_clusters"] = str(images // images_per_cluster)
     write_parameters(CLONE, settings)
     (CLONE / ".dvc/config.local").write_text("[cache]\n    type = hardlink\n")
     with cluster(workers, memory, CLONE) as (address, processes):
         seen = run_and_look(["repro", *filter(None, [last_stage])], address, processes)
-    name = ", ".join(["recipe" if recipe else "defaults", *(set_ or [])])
+    by_size = [f"{images_per_cluster} images a cluster"] * bool(images_per_cluster)
+    name = ", ".join(["recipe" if recipe else "defaults", *by_size, *(set_ or [])])
     run = {"settings": name, "images": images, "workers": workers}
     rows = pd.DataFrame(
         [
@@ -124,10 +128,14 @@ def draw_growth(rows: pd.DataFrame) -> Figure:
         for (settings, workers), line in table.sort_values("images").groupby(["settings", "workers"]):
             where = f"{workers} worker{'s' * (workers > 1)}" if workers else "no cluster"
             axes.plot(line["images"], line[column], marker="o", label=f"{settings}, {where}")
-        axes.set(xscale="log", yscale="log", xlabel="images", ylabel="MB" if column == "mb" else column, title=title)
+        axes.set(xscale="log", xlabel="images", title=title)
+        if column == "mb":
+            axes.set(ylabel="MB", ylim=(0, None))
+        else:
+            axes.set(ylabel=column, yscale="log")
         axes.grid(alpha=0.3)
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+            axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.legend(fontsize=8)
     return figure
 
