@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from few_labels.errors import InputError, quote, shorten
-from few_labels.stored import Rows, Stored, remove
+from few_labels.stored import Rows, Stored, holds_array, remove
 
 UNKNOWN = -1
 
@@ -95,8 +95,8 @@ def replacing(path: Path) -> Iterator[Path]:
     remove(temporary)
     try:
         yield temporary
-        if temporary.is_dir() or path.is_dir():
-            # Neither takes the place of the other by itself.
+        if holds_array(path) or (temporary.is_dir() and path.is_file()):
+            # A file and a folder do not take the place of each other by themselves; any other folder stays.
             remove(path)
         temporary.replace(path)
     except OSError as error:

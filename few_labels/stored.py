@@ -70,11 +70,11 @@ class Stored:
         ValueError
             If it is anything else.
         """
-        names = sorted(file.name for file in folder.iterdir())
-        if not names or names != [PART.format(position) for position in range(len(names))]:
+        if not holds_array(folder):
             raise ValueError(
                 f"a folder of an array holds {PART.format(0)}, {PART.format(1)} and so on, and nothing else"
             )
+        names = sorted(file.name for file in folder.iterdir())
         # One after the other: a process may not have as many files open as there may be parts.
         layouts = [(part.shape, part.dtype, part.offset) for part in (np.load(folder / name, "r") for name in names)]
         (rows, *row), dtype, offset = layouts[0]
@@ -185,6 +185,12 @@ class Stored:
     def columns(self, n_columns: int) -> "Stored":
         """Give the first columns of rows, or channels of images."""
         return replace(self, n_columns=n_columns)
+
+
+def holds_array(folder: Path) -> bool:
+    """Tell whether a path is a folder of files that are named as those of an array."""
+    names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
+    return bool(names) and names == [PART.format(position) for position in range(len(names))]
 
 
 def remove(path: Path) -> None:

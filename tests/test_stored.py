@@ -122,6 +122,17 @@ def test_folder_and_file_take_the_place_of_each_other(folder: Path, monkeypatch:
     assert [file.name for file in folder.parent.iterdir()] == [folder.name]
 
 
+@pytest.mark.parametrize("most_bytes", [500, 2**29])
+def test_a_folder_of_anything_else_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_bytes: int) -> None:
+    monkeypatch.setattr(stored, "MOST_BYTES_PER_FILE", most_bytes)
+    own = tmp_path / "images.npy/photo.jpg"
+    own.parent.mkdir()
+    own.touch()
+    with pytest.raises(OSError, match=r"images\.npy"):
+        save(own.parent, IMAGES)
+    assert [file.name for file in tmp_path.rglob("*")] == ["images.npy", "photo.jpg"]
+
+
 def test_a_folder_that_is_not_finished_leaves_what_was_there(folder: Path) -> None:
     with pytest.raises(KeyError), replacing(folder) as temporary:  # noqa: PT012
         Stored.create(temporary, IMAGES.shape, np.uint8)
