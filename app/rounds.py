@@ -23,6 +23,7 @@ from typing import Annotated
 
 import numpy as np
 from dvc.utils.serialize import modify_yaml
+from numpy.typing import NDArray
 from typer import Option
 
 from app.standing import record_training, to_json
@@ -35,12 +36,14 @@ from few_labels.artifacts import (
     load_scores,
     replacing,
 )
+from few_labels.calibration import apply_temperature, average
 from few_labels.ledger import read_history
 from stages import run
 
 LOCK = Path("dvc.lock")
 # DVC's list of the files that its commands use.
 RWLOCK = Path(".dvc/tmp/rwlock")
+CALIBRATION = Path("models/nn_calibration.json")
 SELECT = "select-labels"
 FEATURES = "featurize"
 LEARNING = ["refine", "propagate", "train-logreg", "train-nn", "evaluate"]
@@ -73,23 +76,50 @@ def main(
     print("training", flush=True)
     call_dvc("repro", FEATURES)
     call_dvc("repro", "--single-item", *LEARNING)
-    n_classes = len(classes.class_names)
-    graded = json.loads(metrics.read_text())["nn"]["accuracy"]
+    by_network, by_logreg = (
+        load_scores(data / f"{classifier}_pool_scores.npy", len(names), len(classes.class_names))
+        for classifier in ("nn", "logreg")
+    )
+    graded = json.loads(metrics.read_text())
+    model = graded.get("answer", "nn")
+    temperature = json.loads(CALIBRATION.read_text())["temperature"]
     record = record_training(
         names,
         classes.class_names,
         load_index(data / "audit_images.csv", len(names)),
-        load_scores(data / "nn_pool_scores.npy", len(names), n_classes),
-        load_scores(data / "logreg_pool_scores.npy", len(names), n_classes),
+        answer(model, by_network, by_logreg, temperature),
+        by_logreg,
         n_labels=len(bought.index),
         n_decisions=history.n_decisions,
-        test_accuracy=graded,
+        test_accuracy=graded[model]["accuracy"],
         n_test=classes.n_labelled_test_images,
     )
     records.parent.mkdir(parents=True, exist_ok=True)
     with records.open("a", encoding="utf-8") as file:
         file.write(json.dumps(to_json(record), ensure_ascii=False) + "\n")
     print("trained", flush=True)
+
+
+def answer(
+    model: str, by_network: NDArray[np.float32], by_logreg: NDArray[np.float32], temperature: float
+) -> NDArray[np.float32]:
+    """Score images as the classifier that answers does: ``nn``, ``logreg``, or ``mean`` of both.
+
+    Parameters
+    ----------
+    model : str
+    by_network, by_logreg : ndarray of shape (n_images, n_classes), float32, in 0-1
+    temperature : float
+        Of the network's probabilities.
+
+    Returns
+    -------
+    ndarray of shape (n_images, n_classes), float32, in 0-1
+    """
+    if model == "logreg":
+        return by_logreg
+    calibrated = apply_temperature(by_network, temperature)
+    return calibrated if model == "nn" else average(by_logreg, calibrated)
 
 
 def mend_interrupted() -> None:

@@ -43,12 +43,12 @@ class Record:
     n_labels, n_decisions : int
         What it learned from, and how many decisions of people there had been.
     audit : dict of str to str
-        The network's answer for each audit image.
+        The answer for each audit image.
     classes : list of str
     stop_set : list of int
         Logistic regression's answers for the stop set, as positions in ``classes``.
     test_accuracy : float or None
-        Of the network, in 0-1, where there are test images with labels.
+        Of the classifier that answers, in 0-1, where there are test images with labels.
     n_test : int
     """
 
@@ -87,7 +87,7 @@ def record_training(
     names: Sequence[str],
     class_names: Sequence[str],
     audit_rows: NDArray[np.int64],
-    network_scores: NDArray[np.float32],
+    scores: NDArray[np.float32],
     logreg_scores: NDArray[np.float32],
     *,
     n_labels: int,
@@ -101,8 +101,8 @@ def record_training(
     ----------
     names, class_names : sequence of str
     audit_rows : ndarray of shape (n_audit,), int64
-    network_scores, logreg_scores : ndarray of shape (n_images, n_classes), float32
-        For the pool.
+    scores, logreg_scores : ndarray of shape (n_images, n_classes), float32
+        Of the classifier that answers, and of logistic regression, for the pool.
     n_labels, n_decisions : int
     test_accuracy : float or None
     n_test : int
@@ -118,7 +118,7 @@ def record_training(
         pool=pool,
         n_labels=n_labels,
         n_decisions=n_decisions,
-        audit={names[row]: class_names[network_scores[row].argmax()] for row in audit_rows},
+        audit={names[row]: class_names[scores[row].argmax()] for row in audit_rows},
         classes=list(class_names),
         stop_set=logreg_scores[stop_set].argmax(axis=1).tolist(),
         test_accuracy=test_accuracy,

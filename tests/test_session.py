@@ -27,7 +27,7 @@ from app.standing import (
     trace_curve,
 )
 from few_labels.artifacts import Clustering, save_array, save_clustering, save_names
-from few_labels.calibration import wilson_interval
+from few_labels.calibration import apply_temperature, average, wilson_interval
 from few_labels.errors import InputError
 from few_labels.ledger import History, Line
 
@@ -287,6 +287,16 @@ def test_a_record_holds_what_was_answered() -> None:
     assert kept.audit == {"b": "y", "d": "x"}
     assert (kept.classes, kept.stop_set) == (["x", "y", "z"], [0, 2, 1, 0])
     assert from_json(json.loads(json.dumps(to_json(kept)))) == kept
+
+
+def test_what_stands_is_what_the_classifier_that_answers_says() -> None:
+    network, logreg = np.array([[0.55, 0.45]], np.float32), np.array([[0.47, 0.53]], np.float32)
+    said = {model: rounds.answer(model, network, logreg, 2.0) for model in ("nn", "logreg", "mean")}
+    np.testing.assert_array_equal(said["nn"], apply_temperature(network, 2.0))
+    np.testing.assert_array_equal(said["logreg"], logreg)
+    # Less sure at this temperature, the network no longer outvotes logistic regression.
+    np.testing.assert_array_equal(said["mean"], average(logreg, said["nn"]))
+    assert [scores.argmax() for scores in said.values()] == [0, 1, 1]
 
 
 @pytest.mark.parametrize(("name", "expected"), [("Gitta Name", "Gitta Name"), ("", "logname")])
