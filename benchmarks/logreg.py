@@ -10,14 +10,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
 from benchmarks.common import Measurement, System, load, load_pixels, params
-from few_labels.logistic_regression import train
+from few_labels.artifacts import LabelledImages
+from few_labels.logistic_regression import train_on
 
 Fit = Callable[[NDArray[np.float32], NDArray], ClassifierMixin]
 
 
 def ours(X: NDArray[np.float32], y: NDArray) -> ClassifierMixin:
     """Train as the train-logreg stage does."""
-    return train(X, y, **params()["train_logreg"], seed=params()["seed"])
+    labelled = LabelledImages(np.arange(len(y)), y)
+    return train_on(X, labelled, **params()["train_logreg"], seed=params()["seed"])
 
 
 def published(X: NDArray[np.float32], y: NDArray) -> ClassifierMixin:

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks.common import Measurement, System, load, load_pixels, params
 from few_labels.artifacts import LabelledImages
-from few_labels.logistic_regression import train
+from few_labels.logistic_regression import train_on
 from few_labels.propagation import spread_over_clusters
 from stages.kmeans import describe, fit_kmeans
 
@@ -37,7 +37,8 @@ def measure_ours() -> Measurement:
     accuracies = []
 
     def fit_and_grade(features: NDArray, labels: NDArray, test_features: NDArray) -> None:
-        classifier = train(features, labels, **settings["train_logreg"], seed=seed)
+        labelled = LabelledImages(np.arange(len(labels)), labels)
+        classifier = train_on(features, labelled, **settings["train_logreg"], seed=seed)
         accuracies.append(classifier.score(test_features, y_test))
 
     measurement = Measurement()

@@ -39,7 +39,7 @@ from few_labels.artifacts import (
     save_clustering,
 )
 from few_labels.images import to_pixel_vectors
-from few_labels.logistic_regression import score, train
+from few_labels.logistic_regression import score, train_on
 from few_labels.parameters import TrainLogreg
 from few_labels.propagation import spread_over_clusters
 from few_labels.query import Pool, Strategy, plan_rounds, query
@@ -463,7 +463,7 @@ def grade_logreg(
     params: dict[str, Any],
 ) -> float:
     """Give the accuracy of logistic regression."""
-    classifier = train(rows[labelled.index], labelled.label, **params["train_logreg"])
+    classifier = train_on(rows, labelled, **params["train_logreg"])
     return float((score(classifier, graded, N_CLASSES).argmax(axis=1) == graded_label).mean())
 
 

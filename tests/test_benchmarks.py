@@ -1,14 +1,16 @@
 """A table of timings says by a hash whether it is of the code as it is; many images are made of few."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import code, many_images
+from benchmarks import code, common, kmeans, logreg, many_images, scaling, study_logreg
 from benchmarks.code import hash_code, name_module, name_stale
 from benchmarks.many_images import LARGEST_NOISE, LARGEST_SHIFT, make_blocks, write_idx
+from few_labels.artifacts import save_array
 from stages.download import read_idx
 from tests.conftest import PROJECT
 
@@ -54,6 +56,28 @@ def test_a_case_is_stale_when_a_parameter_changes(small: Path, monkeypatch: pyte
     known = {"slow-first": hash_code("slow")}
     monkeypatch.setattr(code, "params", lambda: {"seed": 7})
     assert name_stale(known) == ["slow-first"]
+
+
+def test_ours_is_what_the_stages_do_with_the_parameters_of_today(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    shutil.copy(PROJECT / "params.yaml", tmp_path)
+    rng = np.random.default_rng(0)
+    kinds, label = rng.integers(0, 200, (10, 9, 9, 1)), np.arange(200) % 10
+    for part in ("train", "test"):
+        images = kinds[label] + rng.integers(0, 50, (200, 9, 9, 1))
+        save_array(tmp_path / f"data/{part}_images.npy", images.astype(np.uint8))
+        save_array(tmp_path / f"data/{part}_labels.npy", label.astype(np.int16))
+    monkeypatch.setattr(common, "PROJECT", tmp_path)
+    monkeypatch.setattr(study_logreg, "N_CENTROIDS", (10, 20, 30))
+    monkeypatch.setattr(study_logreg, "N_FIRST", (50, 100))
+    monkeypatch.setattr(study_logreg, "N_REPRESENTATIVES", 40)
+
+    assert float(logreg.measure(logreg.ours).quality) > 0.9
+    assert float(study_logreg.measure_ours().quality) > 0.9
+    assert float(kmeans.measure(kmeans.ours, 20).quality) > 0
+    assert [measure(300, 30).quality for measure in scaling.STAGES.values()] == ["30"] * 3
 
 
 def test_every_case_of_the_table_has_its_module() -> None:
