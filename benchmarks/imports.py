@@ -18,6 +18,7 @@ STAGES = (
     "kmeans",
     "featurize",
     "select_labels",
+    "refine",
     "propagate",
     "train_logreg",
     "train_nn",

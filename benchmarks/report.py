@@ -27,7 +27,7 @@ def report(table: pd.DataFrame) -> None:
     ):
         if len(rows):
             with replacing(FOLDER / f"{name}.png") as temporary:
-                draw_rows(rows).savefig(temporary, metadata={"Software": None})
+                draw_rows(rows).savefig(temporary, bbox_inches="tight", metadata={"Software": None})
     write_table(PROJECT / "docs" / "speed.md", "bench", format_ratios(table[~scaling]))
 
 
