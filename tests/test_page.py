@@ -32,6 +32,7 @@ from websockets.sync.client import connect
 from few_labels.ledger import Line, append_answer, read_ledger, read_lines
 from tests.conftest import Clone, environment
 from tests.datasets import digits, write_folder
+from tests.servers import free_port
 from tests.test_own_images import PERSON, SMALL, start
 
 N_IMAGES = 400
@@ -89,6 +90,8 @@ def serving(project: Labelling, *options: str, program: tuple[str, str] = ("-m",
         [
             *(sys.executable, *program, "--no-show", "--annotator", "Ann"),
             *(word for option, file in files.items() for word in (f"--{option}", file)),
+            # Pages that start beside each other would all look for the usual one at once.
+            *("--port", str(free_port())),
             *options,
         ],
         cwd=project.clone.path,
