@@ -92,14 +92,14 @@ def test_numpy_that_came_first_is_said() -> None:
     )
 
 
-def run(script: str, variables: dict[str, str], n_images: str = "1000", *emulator: str) -> str:
+def run(script: str, variables: dict[str, str], n_images: str = "2000", *emulator: str) -> str:
     done = start(script, variables, n_images, *emulator)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def start(
-    script: str, variables: dict[str, str] | None = None, n_images: str = "1000", *emulator: str
+    script: str, variables: dict[str, str] | None = None, n_images: str = "2000", *emulator: str
 ) -> subprocess.CompletedProcess[str]:
     """Run Python in an environment that pins nothing, but for the given variables."""
     pinned = PINNED | PINNED_ON_X86
