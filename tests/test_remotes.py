@@ -409,7 +409,7 @@ def test_no_stage_writes_into_a_file_that_the_cache_links_to(clone: Clone) -> No
     assert len(linked) == 35
 
     for stage in clone.lock()["stages"].values():
-        clone.call("sh", "-c", stage["cmd"])  # without DVC, which would take the old outputs away first
+        clone.sh(stage["cmd"])  # without DVC, which would take the old outputs away first
 
     for out in linked:
         cached = clone.path / ".dvc/cache/files/md5" / out["md5"][:2] / out["md5"][2:]

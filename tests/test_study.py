@@ -108,7 +108,11 @@ def test_a_result_is_made_once_and_again_when_its_code_changes(clone: Clone) -> 
     result = clone.path / "study/results/first_500/42.json"
     result.unlink()
     plan = clone.path / "study/runs.yaml"
-    plan.write_text(plan.read_text().replace("train_nn.max_steps: 1500", "train_nn.max_steps: 60, n_clusters: 20"))
+    plan.write_text(
+        plan.read_text().replace(
+            "train_nn.max_steps: 1500", "train_nn.max_steps: 60, n_clusters: 20, download.limit: 1000"
+        )
+    )
     clone.git("commit", "--quiet", "--all", "--message", "Without a result, and with less work")
     ran = executed(clone.sh("make study ONLY=first_500 SEED=42"))
     assert ran[-3:] == ["train-logreg", "train-nn", "evaluate"]
