@@ -30,8 +30,6 @@ from tests.servers import HOST, Server, free_port, relay, running
 
 N_ROWS = 1500
 ROWS_PER_PARTITION = 170
-# With them every stage that has work for a cluster goes there.
-WITH_MARGINS = {"select_labels.strategy": "margin", "propagate.method": "graph-and-logreg"}
 
 
 @pytest.fixture(autouse=True)
@@ -196,9 +194,10 @@ def test_any_number_of_workers_gives_the_bytes_of_this_process(images: Path, tmp
         assert cluster_images(read(images), tmp_path / "there.npy") == here
 
 
-def test_a_map_runs_on_the_workers(images: Path, two_workers: str) -> None:
+def test_a_map_runs_on_the_workers(images: Path, two_workers: str, capsys: pytest.CaptureFixture[str]) -> None:
     with using(two_workers):
         ran_in = set(map_partitions(lambda X: os.getpid(), read(images)))
+    assert f"2 workers of the cluster at {two_workers}, watched at http://" in capsys.readouterr().out
     assert len(ran_in) == 2
     assert os.getpid() not in ran_in
 
@@ -364,12 +363,18 @@ def test_workers_write_to_a_file(images: Path, two_workers: str, tmp_path: Path)
     np.testing.assert_array_equal(blocks.keep_partitions(lambda rows: rows / 2, X, 64, None), X[:] / 2)
 
 
-def test_the_recipe_writes_the_same_files_on_a_cluster(recipe_run: Clone, tmp_path: Path) -> None:
+def test_the_recipe_writes_the_same_files_on_a_cluster_whose_workers_are_killed(
+    recipe_run: Clone, tmp_path: Path
+) -> None:
     here, there = (cut_small(recipe_run, tmp_path / name) for name in ("here", "there"))
     assert "kmeans" in here.repro()
-    with scheduler(tmp_path) as server, workers(address_of(server), 2, there.path):
-        said = there.sh(f"make repro SCHEDULER={address_of(server)}")
-    assert f"2 workers of the cluster at {address_of(server)}" in said
+    with scheduler(tmp_path) as server, workers(address_of(server), 2, there.path) as nannies:
+        running = there.start(f"make repro SCHEDULER={address_of(server)}")
+        killed = kill_a_worker_in_each_stage(running.pid, nannies, server.port)
+        said, _ = running.communicate(timeout=60)
+    assert running.returncode == 0, said
+    assert f"workers of the cluster at {address_of(server)}" in said
+    assert killed >= {"embed", "kmeans", "featurize", "select_labels", "refine", "propagate", "train_logreg"}
     assert there.lock() == here.lock()
     assert here.lock() != recipe_run.lock()
     stages = here.lock()["stages"]
@@ -378,26 +383,12 @@ def test_the_recipe_writes_the_same_files_on_a_cluster(recipe_run: Clone, tmp_pa
     assert n_files["data/train_embedding.npy"] == 2
 
 
-def test_a_worker_that_is_killed_in_each_stage_changes_nothing(small_run: Clone, tmp_path: Path) -> None:
-    here, there = (cut_small(small_run, tmp_path / name) for name in ("here", "there"))
-    here.set_params(WITH_MARGINS)
-    there.set_params(WITH_MARGINS)
-    here.dvc("repro", "train-logreg")
-    with scheduler(tmp_path) as server, workers(address_of(server), 2, there.path) as nannies:
-        running = there.start("dvc repro train-logreg", DASK_SCHEDULER_ADDRESS=address_of(server))
-        killed = kill_a_worker_in_each_stage(running.pid, nannies, server.port)
-        said, _ = running.communicate(timeout=60)
-    assert running.returncode == 0, said
-    assert killed >= {"embed", "kmeans", "featurize", "select_labels", "propagate", "train_logreg"}
-    assert there.lock() == here.lock()
-
-
 def kill_a_worker_in_each_stage(pid: int, nannies: psutil.Process, port: int) -> set[str]:
-    """Kill a worker as soon as a stage has come to the scheduler, until dvc ends; name the stages."""
+    """Kill a worker as soon as a stage has come to the scheduler, until the run ends; name the stages."""
     killed: set[str] = set()
-    dvc = psutil.Process(pid)
-    while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
-        for process in dvc.children(recursive=True):
+    run = psutil.Process(pid)
+    while run.is_running() and run.status() != psutil.STATUS_ZOMBIE:
+        for process in run.children(recursive=True):
             # Where the other worker is not there again yet, it is looked for again.
             with suppress(psutil.Error, IndexError, StopIteration):
                 stage = process.cmdline()[2].removeprefix("stages.")

@@ -89,8 +89,7 @@ def test_it_learns_and_keeps_the_best_epoch(images: np.ndarray, labels: np.ndarr
     overfitting = SETTINGS.model_copy(update={"schedule": "constant", "learning_rate": 0.004, "max_steps": 600})
     network, restarts = train_until_alive(images, labels, 10, overfitting, seed=1, history=tmp_path)
     assert restarts == 0
-    assert network.predict(images, verbose=0).shape == (2000, 10)
-    assert (network.predict(images, verbose=0).argmax(axis=1) == labels).mean() > 0.85
+    assert (score(network, images).argmax(axis=1) == labels).mean() > 0.85
     losses = np.loadtxt(tmp_path / "plots" / "metrics" / "eval" / "loss.tsv", skiprows=1)[:, 1]
     assert losses.argmin() < len(losses) - 1
     held_out, _ = split(np.arange(2000), 0.1, derive_seed(1, 0))
@@ -166,7 +165,7 @@ def test_a_label_counts_as_much_as_its_weight_says(images: np.ndarray, labels: n
     weight = np.where(wrong, 0.01, 1).astype(np.float32)
     for name, settings in {"plain": SETTINGS, "mixing": MIXING}.items():
         network, _ = train_until_alive(images, given, 10, settings, 1, tmp_path / name, weight)
-        assert (network.predict(images, verbose=0).argmax(axis=1) == labels).mean() > 0.7
+        assert (score(network, images).argmax(axis=1) == labels).mean() > 0.7
 
 
 def test_a_network_that_keeps_collapsing_is_an_error(images: np.ndarray, labels: np.ndarray, tmp_path: Path) -> None:
@@ -227,7 +226,7 @@ def test_any_shape_and_number_of_classes(
     architecture: Architecture, shape: tuple[int, int, int], n_classes: int
 ) -> None:
     network = build(architecture, shape, n_classes)
-    assert network.predict(np.zeros((2, *shape), np.float32), verbose=0).shape == (2, n_classes)
+    assert network(np.zeros((2, *shape), np.float32)).shape == (2, n_classes)
 
 
 def test_one_class_is_too_few(images: np.ndarray, tmp_path: Path) -> None:

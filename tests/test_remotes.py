@@ -127,7 +127,7 @@ def predictions(clone: Clone) -> dict[str, NDArray[np.integer]]:
         "logreg": load_model("models/logreg.joblib", clone.path).predict(
             load_features(clone.path / "data/test_features.npy")
         ),
-        "nn": load_model("models/nn.keras", clone.path).predict(to_unit_range(images[:]), verbose=0).argmax(axis=1),
+        "nn": np.asarray(load_model("models/nn.keras", clone.path)(to_unit_range(images[:]))).argmax(axis=1),
     }
 
 
