@@ -41,7 +41,7 @@ if program == "python" and (arguments[:1] != ["-m"] or packages not in ("", os.g
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({address!r})
     socket.send_fds(server, [b"\\n"], [0, 1, 2])
-    command = {{"arguments": [program, *arguments], "folder": os.getcwd(), "environment": dict(os.environ)}}
+    command = {{"arguments": sys.argv, "folder": os.getcwd(), "environment": dict(os.environ)}}
     server.sendall(json.dumps(command).encode())
     server.shutdown(socket.SHUT_WR)
     sys.exit(int(server.makefile().read()))
@@ -94,14 +94,14 @@ def serve(address: str) -> None:
             caller, _ = listener.accept()
             if os.fork() == 0:
                 listener.close()
-                answer(caller, address)
+                answer(caller)
             caller.close()
             with suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
 
 
-def answer(caller: socket.socket, address: str) -> NoReturn:
+def answer(caller: socket.socket) -> NoReturn:
     """Run a command, and tell its caller how it ended."""
     _, files, _, _ = socket.recv_fds(caller, 1, 3)
     command = json.loads(caller.makefile().read())
@@ -110,7 +110,7 @@ def answer(caller: socket.socket, address: str) -> NoReturn:
         for number, file in enumerate(files):
             os.dup2(file, number)
             os.close(file)
-        end(partial(become, **command, address=address))
+        end(partial(become, **command))
     for file in files:
         os.close(file)
     _, status = os.waitpid(process, 0)
@@ -118,16 +118,16 @@ def answer(caller: socket.socket, address: str) -> NoReturn:
     os._exit(0)
 
 
-def become(arguments: list[str], folder: str, environment: dict[str, str], address: str) -> None:
+def become(arguments: list[str], folder: str, environment: dict[str, str]) -> None:
     """Do in this process what the command does in one of its own."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     program, *rest = arguments
-    module, options = ("dvc", rest) if program == "dvc" else (rest[1], rest[2:])
+    module, options = ("dvc", rest) if Path(program).name == "dvc" else (rest[1], rest[2:])
     if module.startswith(("study.", "tools.")):
         # They start dvc by the name of the interpreter that they run in.
-        sys.executable = str(Path(address).with_name("bin") / "python")
+        sys.executable = program
     sys.path[0] = folder
     sys.orig_argv[1:] = ["-m", module, *options]
     sys.argv[:] = ["-m", *options]
