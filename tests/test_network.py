@@ -89,7 +89,9 @@ def test_it_learns_and_keeps_the_best_epoch(images: np.ndarray, labels: np.ndarr
     overfitting = SETTINGS.model_copy(update={"schedule": "constant", "learning_rate": 0.004, "max_steps": 600})
     network, restarts = train_until_alive(images, labels, 10, overfitting, seed=1, history=tmp_path)
     assert restarts == 0
-    assert (score(network, images).argmax(axis=1) == labels).mean() > 0.85
+    scores = score(network, images)
+    assert scores.shape == (2000, 10)
+    assert (scores.argmax(axis=1) == labels).mean() > 0.85
     losses = np.loadtxt(tmp_path / "plots" / "metrics" / "eval" / "loss.tsv", skiprows=1)[:, 1]
     assert losses.argmin() < len(losses) - 1
     held_out, _ = split(np.arange(2000), 0.1, derive_seed(1, 0))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from few_labels import stored
 from few_labels.artifacts import load_features, load_images
 from few_labels.errors import InputError
-from few_labels.images import to_unit_range
+from few_labels.network import score
 from few_labels.stored import Stored
 from tests.conftest import Clone, cut_small, executed
 from tests.servers import (
@@ -127,7 +127,7 @@ def predictions(clone: Clone) -> dict[str, NDArray[np.integer]]:
         "logreg": load_model("models/logreg.joblib", clone.path).predict(
             load_features(clone.path / "data/test_features.npy")
         ),
-        "nn": np.asarray(load_model("models/nn.keras", clone.path)(to_unit_range(images[:]))).argmax(axis=1),
+        "nn": score(load_model("models/nn.keras", clone.path), images[:]).argmax(axis=1),
     }
 
 
