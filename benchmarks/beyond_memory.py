@@ -31,6 +31,9 @@ from tools.recipes import combine, read_recipe
 TABLE = PROJECT / "metrics" / "beyond_memory.csv"
 CLONE = PROJECT / ".dvc/tmp/beyond_memory"
 FIGURE = PROJECT / "metrics" / "plots" / "growth.png"
+RUN = ["settings", "images", "workers"]
+MEMORY = {"stage_mb": "stage", "worker_mb": "a worker", "scheduler_mb": "scheduler"}
+LAST_STAGE = "evaluate"
 SECONDS_BETWEEN_LOOKS = 0.1
 MB = 2**20
 
@@ -75,7 +78,7 @@ def main(
         seen = run_and_look(["repro", "--force", *filter(None, [last_stage])], address, processes)
     by_size = [f"{images_per_cluster} images a cluster"] * bool(images_per_cluster)
     name = ", ".join(["recipe" if recipe else "defaults", *by_size, *(set_ or [])])
-    run = {"settings": name, "images": images, "workers": workers}
+    run = dict(zip(RUN, (name, images, workers), strict=True))
     rows = pd.DataFrame(
         [
             run
@@ -90,22 +93,66 @@ def main(
         print((CLONE / "metrics/metrics.json").read_text())
     if TABLE.exists():
         before = pd.read_csv(TABLE)
-        same = (before[list(run)] == pd.Series(run)).all(axis=1)
-        rows = pd.concat([before[~same], rows]).sort_values(list(run), kind="stable")
+        same = (before[RUN] == pd.Series(run)).all(axis=1)
+        rows = pd.concat([before[~same], rows]).sort_values(RUN, kind="stable")
     with replacing(TABLE) as temporary:
         rows.to_csv(temporary, index=False)
+    write_table(PROJECT / "docs/cluster.md", "growth", format_runs(rows))
     write_table(PROJECT / "docs/cluster.md", "beyond-memory", format_stages(rows))
     with replacing(FIGURE) as temporary:
         draw_growth(rows).savefig(temporary, metadata={"Software": None})
 
 
+def sum_runs(rows: pd.DataFrame) -> pd.DataFrame:
+    """Give for each run the seconds of k-means and of all stages, and the most memory of each kind of process.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Columns ``settings,images,workers,stage,seconds,stage_mb,worker_mb,scheduler_mb``, a row for each stage.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``settings,images,workers,kmeans,whole,stage_mb,worker_mb,scheduler_mb``; ``whole`` is nan where a run
+        ended before the last stage.
+    """
+    runs = rows.assign(kmeans=rows["seconds"].where(rows["stage"] == "kmeans")).groupby(RUN, as_index=False)
+    summed = runs.agg(
+        kmeans=("kmeans", "max"),
+        whole=("seconds", "sum"),
+        last=("stage", "last"),
+        **{column: (column, "max") for column in MEMORY},
+    )
+    return summed.assign(whole=summed["whole"].where(summed["last"] == LAST_STAGE)).drop(columns="last")
+
+
+def format_runs(rows: pd.DataFrame) -> str:
+    """Write a Markdown table with a line for each run."""
+    header = [
+        "settings",
+        " images",
+        " workers",
+        " k-means, s",
+        " all stages, s",
+        *(f" {name}, MB" for name in MEMORY.values()),
+    ]
+    lines = [
+        [row["settings"], f"{row['images']:,}", str(row["workers"])]
+        + ["-" if pd.isna(row[column]) else f"{row[column]:,.0f}" for column in ("kmeans", "whole", *MEMORY)]
+        for row in sum_runs(rows).to_dict("records")
+    ]
+    return format_markdown(header, lines)
+
+
 def format_stages(rows: pd.DataFrame) -> str:
-    """Write a Markdown table with a line for each stage of each run."""
-    header = ["settings", " images", " workers", "stage", " seconds", " stage, MB", " a worker, MB", " scheduler, MB"]
+    """Write a Markdown table with a line for each stage of the largest whole run with each settings."""
+    header = ["settings", " images", " workers", "stage", " seconds", *(f" {name}, MB" for name in MEMORY.values())]
+    largest = sum_runs(rows).dropna(subset="whole").groupby("settings").tail(1)[RUN]
     lines = [
         [row["settings"], f"{row['images']:,}", str(row["workers"]), row["stage"].replace("_", "-")]
-        + [f"{row[column]:,.0f}" for column in ("seconds", "stage_mb", "worker_mb", "scheduler_mb")]
-        for row in rows.to_dict("records")
+        + [f"{row[column]:,.0f}" for column in ("seconds", *MEMORY)]
+        for row in rows.merge(largest).to_dict("records")
     ]
     return format_markdown(header, lines)
 
@@ -113,30 +160,27 @@ def format_stages(rows: pd.DataFrame) -> str:
 def draw_growth(rows: pd.DataFrame) -> Figure:
     """Draw seconds and memory over the number of images, a line for each setting and number of workers."""
     figure = Figure(figsize=(12, 4.5), layout="constrained")
-    rows = rows.assign(mb=rows[["stage_mb", "worker_mb", "scheduler_mb"]].max(axis=1))
-    kmeans = rows[rows["stage"] == "kmeans"]
-    runs = rows.groupby(["settings", "workers", "images"], as_index=False).agg(
-        seconds=("seconds", "sum"), mb=("mb", "max"), last=("stage", "last")
-    )
-    whole = runs[runs["last"] == rows["stage"].iloc[-1]]
-    for axes, table, column, title in zip(
+    runs = sum_runs(rows)
+    runs["mb"] = runs[list(MEMORY)].max(axis=1)
+    sizes = sorted(runs["images"].unique())
+    for axes, column, title in zip(
         figure.subplots(1, 3),
-        (kmeans, whole, runs),
-        ("seconds", "seconds", "mb"),
+        ("kmeans", "whole", "mb"),
         ("k-means", "all stages", "the largest process"),
         strict=True,
     ):
-        for (settings, workers), line in table.sort_values("images").groupby(["settings", "workers"]):
+        for (settings, workers), line in runs.dropna(subset=column).groupby(["settings", "workers"]):
             where = f"{workers} worker{'s' * (workers > 1)}" if workers else "no cluster"
             axes.plot(line["images"], line[column], marker="o", label=f"{settings}, {where}")
-        axes.set(xscale="log", xlabel="images", title=title)
+        axes.set(xscale="log", xlabel="thousands of images", title=title)
+        axes.set_xticks(sizes, [f"{size / 1000:,.0f}" for size in sizes])
+        axes.xaxis.minorticks_off()
         if column == "mb":
             axes.set(ylabel="MB", ylim=(0, None))
         else:
-            axes.set(ylabel=column, yscale="log")
+            axes.set(ylabel="seconds", yscale="log")
         axes.grid(alpha=0.3)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.legend(fontsize=8)
     return figure
 
