@@ -159,9 +159,14 @@ def format_stages(rows: pd.DataFrame) -> str:
 
 def draw_growth(rows: pd.DataFrame) -> Figure:
     """Draw seconds and memory over the number of images, a line for each setting and number of workers."""
-    figure = Figure(figsize=(12, 4.5), layout="constrained")
+    figure = Figure(figsize=(12, 5), layout="constrained")
     runs = sum_runs(rows)
     runs["mb"] = runs[list(MEMORY)].max(axis=1)
+    where = {0: "no cluster", 1: "1 worker"}
+    runs["name"] = [
+        f"{settings}, {where.get(workers, f'{workers} workers')}"
+        for settings, workers in zip(runs["settings"], runs["workers"].tolist(), strict=True)
+    ]
     sizes = sorted(runs["images"].unique())
     for axes, column, title in zip(
         figure.subplots(1, 3),
@@ -169,9 +174,9 @@ def draw_growth(rows: pd.DataFrame) -> Figure:
         ("k-means", "all stages", "the largest process"),
         strict=True,
     ):
-        for (settings, workers), line in runs.dropna(subset=column).groupby(["settings", "workers"]):
-            where = f"{workers} worker{'s' * (workers > 1)}" if workers else "no cluster"
-            axes.plot(line["images"], line[column], marker="o", label=f"{settings}, {where}")
+        # A run that ended early is in every panel, as nothing, so that a colour means the same in all.
+        for name, line in runs.groupby("name", sort=False):
+            axes.plot(line["images"], line[column], marker="o", label=name)
         axes.set(xscale="log", xlabel="thousands of images", title=title)
         axes.set_xticks(sizes, [f"{size / 1000:,.0f}" for size in sizes])
         axes.xaxis.minorticks_off()
@@ -181,7 +186,7 @@ def draw_growth(rows: pd.DataFrame) -> Figure:
             axes.set(ylabel="seconds", yscale="log")
         axes.grid(alpha=0.3)
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.legend(fontsize=8)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 
