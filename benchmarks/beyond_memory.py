@@ -32,7 +32,7 @@ TABLE = PROJECT / "metrics" / "beyond_memory.csv"
 CLONE = PROJECT / ".dvc/tmp/beyond_memory"
 FIGURE = PROJECT / "metrics" / "plots" / "growth.png"
 RUN = ["settings", "images", "workers"]
-MEMORY = {"stage_mb": "stage", "worker_mb": "a worker", "scheduler_mb": "scheduler"}
+MEMORY = {"stage_mb": " stage, MB", "worker_mb": " a worker, MB", "scheduler_mb": " scheduler, MB"}
 LAST_STAGE = "evaluate"
 SECONDS_BETWEEN_LOOKS = 0.1
 MB = 2**20
@@ -129,14 +129,7 @@ def sum_runs(rows: pd.DataFrame) -> pd.DataFrame:
 
 def format_runs(rows: pd.DataFrame) -> str:
     """Write a Markdown table with a line for each run."""
-    header = [
-        "settings",
-        " images",
-        " workers",
-        " k-means, s",
-        " all stages, s",
-        *(f" {name}, MB" for name in MEMORY.values()),
-    ]
+    header = ["settings", " images", " workers", " k-means, s", " all stages, s", *MEMORY.values()]
     lines = [
         [row["settings"], f"{row['images']:,}", str(row["workers"])]
         + ["-" if pd.isna(row[column]) else f"{row[column]:,.0f}" for column in ("kmeans", "whole", *MEMORY)]
@@ -147,7 +140,7 @@ def format_runs(rows: pd.DataFrame) -> str:
 
 def format_stages(rows: pd.DataFrame) -> str:
     """Write a Markdown table with a line for each stage of the largest whole run with each settings."""
-    header = ["settings", " images", " workers", "stage", " seconds", *(f" {name}, MB" for name in MEMORY.values())]
+    header = ["settings", " images", " workers", "stage", " seconds", *MEMORY.values()]
     largest = sum_runs(rows).dropna(subset="whole").groupby("settings").tail(1)[RUN]
     lines = [
         [row["settings"], f"{row['images']:,}", str(row["workers"]), row["stage"].replace("_", "-")]
