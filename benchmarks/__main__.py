@@ -33,6 +33,7 @@ class Case(StrEnum):
 
     IMPORTS = "imports"
     KMEANS = "kmeans"
+    NEIGHBOURS = "neighbours"
     LOGREG = "logreg"
     NN = "nn"
     STUDY_LOGREG = "study_logreg"

@@ -18,7 +18,7 @@ import pandas as pd
 import psutil
 import typer
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import EngFormatter, StrMethodFormatter
 
 from benchmarks.common import PROJECT
 from benchmarks.local_cluster import cluster
@@ -170,8 +170,9 @@ def draw_growth(rows: pd.DataFrame) -> Figure:
         # A run that ended early is in every panel, as nothing, so that a colour means the same in all.
         for name, line in runs.groupby("name", sort=False):
             axes.plot(line["images"], line[column], marker="o", label=name)
-        axes.set(xscale="log", xlabel="thousands of images", title=title)
-        axes.set_xticks(sizes, [f"{size / 1000:,.0f}" for size in sizes])
+        axes.set(xscale="log", xlabel="images", title=title)
+        axes.set_xticks(sizes)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.xaxis.minorticks_off()
         if column == "mb":
             axes.set(ylabel="MB", ylim=(0, None))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import code, common, kmeans, logreg, many_images, scaling, study_logreg
+from benchmarks import code, common, kmeans, logreg, many_images, neighbours, scaling, study_logreg
 from benchmarks.code import hash_code, name_module, name_stale
 from benchmarks.many_images import LARGEST_NOISE, LARGEST_SHIFT, make_blocks, write_idx
 from few_labels.artifacts import save_array
@@ -77,6 +77,7 @@ def test_ours_is_what_the_stages_do_with_the_parameters_of_today(
     assert float(logreg.measure(logreg.ours).quality) > 0.9
     assert float(study_logreg.measure_ours().quality) > 0.9
     assert float(kmeans.measure(kmeans.ours, 20).quality) > 0
+    assert float(neighbours.measure(neighbours.ours).quality) > 0.9
     assert [measure(300, 30).quality for measure in scaling.STAGES.values()] == ["30"] * 3
 
 
