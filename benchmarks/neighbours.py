@@ -48,7 +48,7 @@ def find_exactly(X: NDArray[np.float32], queries: NDArray[np.float32], n_nearest
 def measure(find: Find) -> Measurement:
     """Time one search."""
     settings = {name: value for name, value in params()["embed"].items() if name not in ("method", "encoder")}
-    _, X = fit_patches(load("train_images"), **settings, seed=params()["seed"])
+    X = np.asarray(fit_patches(load("train_images"), **settings, seed=params()["seed"])[1])
     n_nearest = params()["propagate"]["n_neighbours"] + 1
     measurement = Measurement()
     with measurement.clock():
