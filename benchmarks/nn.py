@@ -8,7 +8,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from benchmarks.common import Measurement, System, load, params
+from few_labels.artifacts import LabelledImages
 from few_labels.images import to_unit_range
 from few_labels.parameters import TrainNN
 
@@ -31,14 +34,9 @@ def fit_ours(max_epochs: int | None = None) -> "keras.Sequential":
     chosen = params()["train_nn"]
     settings = TrainNN(**chosen | ({"max_epochs": max_epochs} if max_epochs else {}))
     with tempfile.TemporaryDirectory() as history:
-        return train(
-            load("train_images"),
-            load("train_labels"),
-            N_CLASSES,
-            settings,
-            params()["seed"],
-            Path(history),
-        )
+        labels = load("train_labels")
+        labelled = LabelledImages(np.arange(len(labels)), labels)
+        return train(load("train_images"), labelled, N_CLASSES, settings, params()["seed"], Path(history))
 
 
 def compile_published(seed: int) -> "keras.Sequential":

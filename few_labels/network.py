@@ -22,8 +22,8 @@ from dvclive.keras import DVCLiveCallback
 from numpy.typing import NDArray
 from tqdm.keras import TqdmCallback
 
-from few_labels.artifacts import replacing
-from few_labels.blocks import cut, make_rows
+from few_labels.artifacts import LabelledImages, replacing
+from few_labels.blocks import cut, make_rows, take
 from few_labels.errors import InputError, require_several_classes
 from few_labels.images import to_unit_range
 from few_labels.parameters import Architecture, Schedule, TrainNN
@@ -43,6 +43,36 @@ BATCHES_REMEMBERED = 0.9
 # Three convolutions without padding each take two pixels.
 LEAST_SIDE_PUBLISHED = 7
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@keras.saving.register_keras_serializable("few_labels")
+class PortableBatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalisation by a square root and a division, which every processor rounds alike.
+
+    The method is that of Ioffe and Szegedy 2015. Keras takes a reciprocal square root, which TensorFlow starts from the
+    processor's own estimate of it, and makers of processors estimate differently.
+    """
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Normalise a batch by its own moments in training, and by those remembered of many when answering.
+
+        Parameters
+        ----------
+        inputs : tf.Tensor of shape (n_images, ..., n_channels), float32
+        training : bool
+
+        Returns
+        -------
+        tf.Tensor of the same shape, float32
+        """
+        mean, variance = self.moving_mean, self.moving_variance
+        if training:
+            mean, variance = tf.nn.moments(inputs, list(range(len(inputs.shape) - 1)))
+            for moving, now in [(self.moving_mean, mean), (self.moving_variance, variance)]:
+                moving.assign(moving * self.momentum + now * (1 - self.momentum))
+        # Of any other division by a square root TensorFlow's graph optimiser makes the reciprocal one.
+        factor = tf.math.divide_no_nan(self.gamma, tf.sqrt(variance + self.epsilon))
+        return inputs * factor + (self.beta - mean * factor)
 
 
 def build(architecture: Architecture, image_shape: tuple[int, ...], n_classes: int) -> keras.Sequential:
@@ -92,10 +122,10 @@ def build(architecture: Architecture, image_shape: tuple[int, ...], n_classes: i
             layers.Conv2D(24, 4, strides=2, padding="same", activation="relu"),
             layers.Conv2D(48, 3, padding="same", use_bias=False),
             layers.MaxPooling2D(),
-            layers.BatchNormalization(momentum=BATCHES_REMEMBERED),
+            PortableBatchNormalization(momentum=BATCHES_REMEMBERED),
             layers.Activation("relu"),
             layers.Conv2D(64, 3, padding="same", use_bias=False),
-            layers.BatchNormalization(momentum=BATCHES_REMEMBERED),
+            PortableBatchNormalization(momentum=BATCHES_REMEMBERED),
             layers.Activation("relu"),
             layers.Flatten(),
             layers.Dropout(0.3),
@@ -129,32 +159,24 @@ def show(images: NDArray[np.uint8 | np.float32]) -> NDArray[np.float32]:
 
 
 def train_until_alive(
-    X: Rows,
-    y: NDArray[np.unsignedinteger],
+    pictures: Rows,
+    labelled: LabelledImages,
     n_classes: int,
     settings: TrainNN,
     seed: int,
     history: Path,
-    weight: NDArray[np.float32] | None = None,
-    *,
-    index: NDArray[np.int64] | None = None,
     initial_weights: list[NDArray] | None = None,
 ) -> tuple[keras.Sequential, int]:
     """Train a network, and again from another seed as long as it collapses to one class.
 
     Parameters
     ----------
-    X : ndarray or Stored of shape (n_images, height, width, channels), uint8, or float32 in 0-1
-        Or of shape (n_images, n_components), float32, for a dense network. What is stored is read batch by batch.
-    y : ndarray of shape (n_images,), unsigned integer
-    n_classes : int
-    settings : TrainNN
+    pictures, labelled, n_classes, settings
+        As in `train`.
     seed : int
         Each attempt derives its own seed from it.
     history : Path
         Folder for DVCLive's log of the last attempt.
-    weight, index : ndarray of shape (n_images,)
-        As in `train`.
     initial_weights : list of ndarray, optional
         As in `train`, for the first attempt.
 
@@ -169,11 +191,11 @@ def train_until_alive(
     InputError
         If there are fewer than two classes, or every attempt collapsed.
     """
-    require_several_classes(len(np.unique(y)))
+    require_several_classes(len(np.unique(labelled.label)))
     for restarts in range(MAX_RESTARTS + 1):
         seed_of_attempt, start = derive_seed(seed, restarts), None if restarts else initial_weights
-        network = train(X, y, n_classes, settings, seed_of_attempt, history, weight, index=index, initial_weights=start)
-        if not has_collapsed(network, X, seed):
+        network = train(pictures, labelled, n_classes, settings, seed_of_attempt, history, start)
+        if not has_collapsed(network, pictures, labelled.index, seed):
             return network, restarts
         print(f"the network answers one class for every image (attempt {restarts + 1} of {MAX_RESTARTS + 1})")
     raise InputError(
@@ -215,34 +237,29 @@ def split(
 
 
 def train(
-    X: Rows,
-    y: NDArray[np.unsignedinteger],
+    pictures: Rows,
+    labelled: LabelledImages,
     n_classes: int,
     settings: TrainNN,
     seed: int,
     history: Path,
-    weight: NDArray[np.float32] | None = None,
-    *,
-    index: NDArray[np.int64] | None = None,
     initial_weights: list[NDArray] | None = None,
 ) -> keras.Sequential:
     """Train a network once, and keep the weights of the epoch with the lowest validation loss.
 
     Parameters
     ----------
-    X : ndarray or Stored of shape (n_images, height, width, channels), uint8, or float32 in 0-1
-        Or of shape (n_images, n_components), float32, for a dense network. What is stored is read batch by batch.
-    y : ndarray of shape (n_images,), unsigned integer
+    pictures : ndarray or Stored of shape (n_images, height, width, channels), uint8, or float32 in 0-1
+        Of the pool; or of shape (n_images, n_components), float32, for a dense network. What is stored is read batch by
+        batch.
+    labelled : LabelledImages
+        Rows of the pool to learn from; a label counts as much as its weight says.
     n_classes : int
     settings : TrainNN
     seed : int
         Moves the split, the initial weights, the shuffling, the mixing and the dropout.
     history : Path
         Folder for DVCLive's log: loss and accuracy on both parts, epoch by epoch.
-    weight : ndarray of shape (n_images,), float32, in 0-1, or None
-        How much each label counts; None counts all alike.
-    index : ndarray of shape (n_images,), int64, or None
-        The images' rows in the pool, for `split`; None counts them as they come.
     initial_weights : list of ndarray, optional
         Of a network to go on from; by default they are drawn.
 
@@ -251,13 +268,13 @@ def train(
     keras.Sequential
     """
     keras.utils.set_random_seed(seed)
-    held_out, kept = split(np.arange(len(X)) if index is None else index, settings.validation_fraction, seed)
+    held_out, kept = split(labelled.index, settings.validation_fraction, seed)
 
     batch_size = min(settings.batch_size, max(1, len(kept) // MIN_STEPS_PER_EPOCH))
     steps_per_epoch = -(-len(kept) // batch_size)
     epochs = min(settings.max_epochs, max(1, round(settings.max_steps / steps_per_epoch)))
 
-    network = build(settings.architecture, X.shape[1:], n_classes)
+    network = build(settings.architecture, pictures.shape[1:], n_classes)
     if initial_weights is not None:
         network.set_weights(initial_weights)
     rate = settings.learning_rate * (batch_size / settings.batch_size) ** 0.5
@@ -267,9 +284,12 @@ def train(
         metrics=["accuracy"],
         steps_per_execution=min(MIN_STEPS_PER_EPOCH, steps_per_epoch),
     )
+    # Keras would make the optimiser's variables one by one within the first step, which is slow to trace.
+    network.optimizer.build(network.trainable_variables)
     # TensorFlow's own copies, once for both parts.
+    X = take(pictures, labelled.index)
     images = X if isinstance(X, Stored) else tf.constant(X)
-    targets = tf.constant(weigh_classes(y, n_classes, weight))
+    targets = tf.constant(weigh_classes(labelled.label, n_classes, labelled.weight))
     network.fit(
         feed(images, targets, kept, batch_size, settings.mixup, seed),
         validation_data=feed(images, targets, held_out, batch_size),
@@ -372,10 +392,10 @@ def schedule_rate(
     return keras.optimizers.schedules.CosineDecay(0.0, n_steps - warm_up, warmup_target=peak, warmup_steps=warm_up)
 
 
-def has_collapsed(network: keras.Sequential, X: Rows, seed: int) -> bool:
-    """Tell whether a network answers the same class for all of the images, or for a thousand drawn from them."""
-    drawn = np.sort(np.random.default_rng(seed).permutation(len(X))[:N_LOOKED_AT])
-    answers = score(network, X[drawn]).argmax(axis=1)
+def has_collapsed(network: keras.Sequential, pictures: Rows, index: NDArray[np.int64], seed: int) -> bool:
+    """Tell whether a network answers the same class for all of some images, or for a thousand drawn from them."""
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(index))[:N_LOOKED_AT])
+    answers = score(network, pictures[index[drawn]]).argmax(axis=1)
     return len(np.unique(answers)) == 1
 
 

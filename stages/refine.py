@@ -26,7 +26,7 @@ from few_labels.artifacts import (
     save_array,
     scratch_beside,
 )
-from few_labels.blocks import keep_partitions, map_partitions, open_array, open_rows, split, take
+from few_labels.blocks import keep_partitions, map_partitions, open_array, open_rows, split
 from few_labels.components import Components, fit_components
 from few_labels.errors import InputError
 from few_labels.parameters import Propagate, Refine, TrainLogreg, TrainNN
@@ -126,10 +126,8 @@ def look(
     # TensorFlow takes seconds to load, and a run without a first network does without.
     from few_labels.network import activate, save_reproducibly, train_until_alive
 
-    X = take(pictures, labelled.index)
     with tempfile.TemporaryDirectory() as scratch:
-        how = n_classes, settings, seed, Path(scratch), labelled.weight
-        network, _ = train_until_alive(X, labelled.label, *how, index=labelled.index)
+        network, _ = train_until_alive(pictures, labelled, n_classes, settings, seed, Path(scratch))
     save_reproducibly(network, path)
     return activate(network, pictures, kept)
 

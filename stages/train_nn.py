@@ -29,7 +29,7 @@ from few_labels.artifacts import (
     replacing,
     save_array,
 )
-from few_labels.blocks import open_array, take
+from few_labels.blocks import open_array
 from few_labels.calibration import fit_temperature
 from few_labels.folds import cut_folds, grade_out_of_fold
 from few_labels.network import derive_seed, save_reproducibly, score, split, train, train_until_alive
@@ -64,22 +64,13 @@ def main(
     else:
         pictures, test_pictures = (open_array(load_images(path)) for path in (images, test_images))
     labelled = load_labelled(training_set, len(pictures), n_classes)
-    X = take(pictures, labelled.index)
     settings, initial_weights = train_nn, None
     if first_network.stat().st_size:
         settings = train_nn.model_copy(update={"max_steps": train_nn.max_steps - refine__max_steps})
         initial_weights = keras.models.load_model(first_network).get_weights()
     with tempfile.TemporaryDirectory() as scratch:
         network, restarts = train_until_alive(
-            X,
-            labelled.label,
-            n_classes,
-            settings,
-            seed,
-            Path(scratch),
-            labelled.weight,
-            index=labelled.index,
-            initial_weights=initial_weights,
+            pictures, labelled, n_classes, settings, seed, Path(scratch), initial_weights
         )
         if history:
             for log in sorted(Path(scratch).glob("plots/metrics/*/*.tsv")):
@@ -127,7 +118,8 @@ def judge(
     scores = np.zeros((len(X), n_classes), np.float32)
     for shown, judged in cut_folds(bought.label, seed=seed):
         with tempfile.TemporaryDirectory() as scratch:
-            network = train(X[shown], bought.label[shown], n_classes, settings, seed, Path(scratch))
+            labelled = LabelledImages(shown, bought.label[shown])
+            network = train(X, labelled, n_classes, settings, seed, Path(scratch))
         scores[judged] = score(network, X[judged])
     return grade_out_of_fold(scores, bought.label)
 

@@ -474,9 +474,8 @@ def grade_network(images: Images, labelled: LabelledImages, seed: int, params: d
     from few_labels.parameters import TrainNN
 
     settings = TrainNN(**params["train_nn"])
-    X = images.pixels[labelled.index]
     with tempfile.TemporaryDirectory() as scratch:
-        network, _ = train_until_alive(X, labelled.label, N_CLASSES, settings, seed, Path(scratch))
+        network, _ = train_until_alive(images.pixels, labelled, N_CLASSES, settings, seed, Path(scratch))
     return float((score(network, images.graded_pixels).argmax(axis=1) == images.graded_label).mean())
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from few_labels import network as networks
+from few_labels.artifacts import LabelledImages
 from few_labels.errors import InputError
 from few_labels.images import to_unit_range
 from few_labels.network import (
@@ -51,6 +52,11 @@ def labels(idx_folder: Path) -> np.ndarray:
     return read_labels(idx_folder)[:2000]
 
 
+def label_all(labels: np.ndarray, weight: np.ndarray | None = None) -> LabelledImages:
+    """Give the first images of a pool each its label."""
+    return LabelledImages(np.arange(len(labels)), labels, weight)
+
+
 def forward_multiplications(network: keras.Sequential) -> int:
     """Count the multiplications of one image's way through the network."""
     count = 0
@@ -87,7 +93,7 @@ def test_the_compact_network_costs_at_most_an_eighth() -> None:
 
 def test_it_learns_and_keeps_the_best_epoch(images: np.ndarray, labels: np.ndarray, tmp_path: Path) -> None:
     overfitting = SETTINGS.model_copy(update={"schedule": "constant", "learning_rate": 0.004, "max_steps": 600})
-    network, restarts = train_until_alive(images, labels, 10, overfitting, seed=1, history=tmp_path)
+    network, restarts = train_until_alive(images, label_all(labels), 10, overfitting, seed=1, history=tmp_path)
     assert restarts == 0
     scores = score(network, images)
     assert scores.shape == (2000, 10)
@@ -104,7 +110,7 @@ def test_the_seed_draws_the_initial_weights(images: np.ndarray, labels: np.ndarr
     """A rate of zero leaves the weights as they were drawn."""
     untaught = SETTINGS.model_copy(update={"learning_rate": 0, "schedule": "constant", "max_steps": 1, "max_epochs": 1})
     one, again, other = (
-        train(images[:64], labels[:64], 10, untaught, seed, tmp_path / str(run)).get_weights()[0]
+        train(images, label_all(labels[:64]), 10, untaught, seed, tmp_path / str(run)).get_weights()[0]
         for run, seed in enumerate([1, 1, 2])
     )
     np.testing.assert_array_equal(one, again)
@@ -127,7 +133,7 @@ def test_a_network_goes_on_from_given_weights(images: np.ndarray, labels: np.nda
     untaught = SETTINGS.model_copy(update={"learning_rate": 0, "schedule": "constant", "max_steps": 1, "max_epochs": 1})
     given = [np.full_like(weights, 0.1) for weights in build("compact", FASHION, 10).get_weights()]
     given[-1] = np.random.default_rng(0).random(10, np.float32)
-    network = train(images[:64], labels[:64], 10, untaught, 1, tmp_path, initial_weights=given)
+    network = train(images, label_all(labels[:64]), 10, untaught, 1, tmp_path, initial_weights=given)
     for weights, expected in zip(network.get_weights(), given, strict=True):
         np.testing.assert_array_equal(weights, expected)
 
@@ -166,7 +172,7 @@ def test_a_label_counts_as_much_as_its_weight_says(images: np.ndarray, labels: n
     given = np.where(wrong, (labels + 1) % 10, labels).astype(np.uint8)
     weight = np.where(wrong, 0.01, 1).astype(np.float32)
     for name, settings in {"plain": SETTINGS, "mixing": MIXING}.items():
-        network, _ = train_until_alive(images, given, 10, settings, 1, tmp_path / name, weight)
+        network, _ = train_until_alive(images, label_all(given, weight), 10, settings, 1, tmp_path / name)
         assert (score(network, images).argmax(axis=1) == labels).mean() > 0.7
 
 
@@ -175,7 +181,7 @@ def test_a_network_that_keeps_collapsing_is_an_error(images: np.ndarray, labels:
     deadly = SETTINGS.model_copy(update={"architecture": "published", "learning_rate": 1.0, "schedule": "constant"})
     deadly = deadly.model_copy(update={"max_steps": 8, "max_epochs": 1})
     with pytest.raises(InputError, match="the published network collapsed to one class in 4 attempts"):
-        train_until_alive(images[:256], labels[:256], 10, deadly, seed=1, history=tmp_path)
+        train_until_alive(images, label_all(labels[:256]), 10, deadly, seed=1, history=tmp_path)
 
 
 def test_a_collapse_starts_again_from_another_seed(
@@ -192,7 +198,7 @@ def test_a_collapse_starts_again_from_another_seed(
         return network
 
     monkeypatch.setattr(networks, "train", train_badly_twice)
-    _, restarts = train_until_alive(images[:256], labels[:256], 10, short, seed=1, history=tmp_path)
+    _, restarts = train_until_alive(images, label_all(labels[:256]), 10, short, seed=1, history=tmp_path)
     assert restarts == 2
     assert len(set(seeds)) == 3
 
@@ -205,8 +211,8 @@ def test_a_folder_sorted_by_class_does_not_look_collapsed(images: np.ndarray, la
     bright = np.concatenate([np.zeros((1500, *FASHION)), np.ones((500, *FASHION))]).astype(np.float32)
     answers = keras.Sequential([keras.Input(FASHION), keras.layers.GlobalMaxPooling2D(), keras.layers.Dense(2)])
     answers.layers[-1].set_weights([np.array([[-1.0, 1.0]]), np.array([0.5, -0.5])])
-    assert not has_collapsed(answers, bright, seed=0)
-    assert has_collapsed(network, bright, seed=0)
+    assert not has_collapsed(answers, bright, np.arange(2000), seed=0)
+    assert has_collapsed(network, bright, np.arange(2000), seed=0)
 
 
 @pytest.mark.parametrize("architecture", get_args(Architecture))
@@ -233,20 +239,24 @@ def test_any_shape_and_number_of_classes(
 
 def test_one_class_is_too_few(images: np.ndarray, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="1 class, allowed are 2 or more"):
-        train_until_alive(images[:9], np.full(9, 3, np.uint8), 10, SETTINGS, seed=1, history=tmp_path)
+        train_until_alive(images, label_all(np.full(9, 3, np.uint8)), 10, SETTINGS, seed=1, history=tmp_path)
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, MIXING], ids=["plain", "mixing"])
+LARGE = SETTINGS.model_copy(update={"architecture": "large"})
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, MIXING, LARGE], ids=["plain", "mixing", "large"])
 def test_the_same_training_gives_the_same_file_where_images_are_read_from_one_too(
     images: np.ndarray, labels: np.ndarray, settings: TrainNN, tmp_path: Path
 ) -> None:
     short = settings.model_copy(update={"max_steps": 32})
     rows = np.arange(0, 1536, 3)
+    labelled = LabelledImages(rows, labels[rows])
     np.save(tmp_path / "images.npy", images)
     stored = Stored.of(np.load(tmp_path / "images.npy", mmap_mode="r"))
-    training_sets: dict[str, Rows] = {"one.keras": images[rows], "other.keras": stored.take(rows)}
-    for name, X in training_sets.items():
-        network, _ = train_until_alive(X, labels[rows], 10, short, seed=3, history=tmp_path / name[:-6])
+    pools: dict[str, Rows] = {"one.keras": images, "other.keras": stored}
+    for name, pool in pools.items():
+        network, _ = train_until_alive(pool, labelled, 10, short, seed=3, history=tmp_path / name[:-6])
         save_reproducibly(network, tmp_path / name)
     assert (tmp_path / "one.keras").read_bytes() == (tmp_path / "other.keras").read_bytes()
     loaded = keras.models.load_model(tmp_path / "one.keras")

@@ -101,7 +101,8 @@ def deserialize(path: Path | str, content: bytes) -> Any:
     if Path(path).suffix == ".joblib":
         return joblib.load(io.BytesIO(content))
 
-    from few_labels.tensorflow_setup import keras
+    # With it come the layers that a network may have beside those of Keras.
+    from few_labels.network import keras
 
     with tempfile.NamedTemporaryFile(suffix=".keras") as copy:
         copy.write(content)
