@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from few_labels.errors import InputError, quote, shorten
-from few_labels.stored import Rows, Stored, holds_array, remove
+from few_labels.stored import Rows, Stored, list_parts, remove
 
 UNKNOWN = -1
 
@@ -95,7 +95,7 @@ def replacing(path: Path) -> Iterator[Path]:
     remove(temporary)
     try:
         yield temporary
-        if holds_array(path) or (temporary.is_dir() and path.is_file()):
+        if list_parts(path) or (temporary.is_dir() and path.is_file()):
             # A file and a folder do not take the place of each other by themselves; any other folder stays.
             remove(path)
         temporary.replace(path)
@@ -158,8 +158,13 @@ def load_labels(path: Path, n_images: int | None = None) -> NDArray[np.int16]:
     InputError
         If the file holds anything else.
     """
-    labels = _map_array(path)
-    if labels.dtype != np.int16 or labels.ndim != 1 or n_images not in (None, len(labels)):
+    labels = _open_array(path)
+    if (
+        isinstance(labels, Stored)
+        or labels.dtype != np.int16
+        or labels.ndim != 1
+        or n_images not in (None, len(labels))
+    ):
         expected = "n" if n_images is None else n_images
         raise InputError(f"{path}: {labels.dtype} of shape {labels.shape}, labels are int16 of shape ({expected},)")
     return labels
@@ -215,12 +220,12 @@ def load_scores(path: Path, n_images: int, n_classes: int) -> NDArray[np.float32
     InputError
         If the file holds anything else.
     """
-    scores = _map_array(path)
+    scores = _open_array(path)
     if scores.dtype != np.float32 or scores.shape != (n_images, n_classes):
         raise InputError(
             f"{path}: {scores.dtype} of shape {scores.shape}, scores are float32 of shape ({n_images}, {n_classes})"
         )
-    return np.array(scores)
+    return np.array(scores[:])
 
 
 def save_names(path: Path, names: Sequence[str]) -> None:
@@ -352,19 +357,10 @@ def label_type(n_classes: int) -> np.dtype[np.unsignedinteger]:
     return np.min_scalar_type(max(n_classes - 1, 0))
 
 
-def _map_array(path: Path) -> NDArray:
-    try:
-        return np.load(path, mmap_mode="r")
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: not an array ({shorten(error)})") from error
-
-
 def _open_array(path: Path) -> Rows:
     """Map an array, or open a folder of its parts."""
-    if not path.is_dir():
-        return _map_array(path)
     try:
-        return Stored.open_folder(path)
+        return Stored.open_folder(path) if path.is_dir() else np.load(path, mmap_mode="r")
     except (ValueError, EOFError) as error:
         raise InputError(f"{path}: not an array ({shorten(error)})") from error
 

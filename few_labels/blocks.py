@@ -12,11 +12,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -33,8 +32,6 @@ MOST_VALUES_WHOLE = 2**27
 ROWS_PER_PARTITION = 2**14
 VALUES_PER_PARTITION = 2**24
 
-N_THREADS = joblib.cpu_count()
-_threads = ThreadPoolExecutor(N_THREADS)
 _in_one_thread: ContextVar[bool] = ContextVar("in_one_thread", default=False)
 
 
@@ -58,13 +55,30 @@ def map_blocks(function: Callable[[slice], Result], n_rows: int, rows_at_once: i
     if _in_one_thread.get():
         yield from map(function, blocks)
         return
+    threads, n_threads = start_threads()
     waiting: deque[Future[Result]] = deque()
     for rows in blocks:
-        waiting.append(_threads.submit(function, rows))
-        if len(waiting) > 2 * N_THREADS:
+        waiting.append(threads.submit(function, rows))
+        if len(waiting) > 2 * n_threads:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
+
+
+@cache
+def start_threads() -> tuple[ThreadPoolExecutor, int]:
+    """Start a thread for each processor that this process may use, once.
+
+    Returns
+    -------
+    threads : ThreadPoolExecutor
+    n_threads : int
+    """
+    # Not before there is work for them: most stages that import this module have little.
+    import joblib
+
+    n_threads = joblib.cpu_count()
+    return ThreadPoolExecutor(n_threads), n_threads
 
 
 def run_blocks(function: Callable[[slice], None], n_rows: int, rows_at_once: int, *, title: str | None = None) -> None:

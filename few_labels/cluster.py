@@ -182,8 +182,10 @@ def _connect(address: str) -> Client:
     expected = describe_process()
     for worker, seen in _ask(client, describe_process).items():
         _require_same(expected, seen, worker)
+    n_workers = len(client.nthreads())
     print(
-        f"{len(client.nthreads())} workers of the cluster at {address}, watched at {client.dashboard_link}", flush=True
+        f"{n_workers} worker{'s' * (n_workers > 1)} of the cluster at {address}, watched at {client.dashboard_link}",
+        flush=True,
     )
     return client
 

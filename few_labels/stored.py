@@ -58,7 +58,15 @@ class Stored:
 
     @classmethod
     def of(cls, mapped: np.memmap) -> "Stored":
-        """Name what `numpy.load` mapped from a ``.npy`` file, of which no page was read yet."""
+        """Name what `numpy.load` mapped from a ``.npy`` file, of which no page was read yet.
+
+        Raises
+        ------
+        ValueError
+            If its rows are not one after the other.
+        """
+        if not mapped.flags.c_contiguous:
+            raise ValueError(f"{Path(str(mapped.filename)).name} is in Fortran order")
         return cls(str(Path(str(mapped.filename)).absolute()), mapped.offset, mapped.shape, mapped.dtype)
 
     @classmethod
@@ -70,13 +78,14 @@ class Stored:
         ValueError
             If it is anything else.
         """
-        if not holds_array(folder):
+        names = list_parts(folder)
+        if not names:
             raise ValueError(
                 f"a folder of an array holds {PART.format(0)}, {PART.format(1)} and so on, and nothing else"
             )
-        names = sorted(file.name for file in folder.iterdir())
         # One after the other: a process may not have as many files open as there may be parts.
-        layouts = [(part.shape, part.dtype, part.offset) for part in (np.load(folder / name, "r") for name in names)]
+        parts = [cls.of(np.load(folder / name, "r")) for name in names]
+        layouts = [(part.stored_shape, part.stored_dtype, part.offset) for part in parts]
         (rows, *row), dtype, offset = layouts[0]
         for name, (shape, *layout) in zip(names, layouts, strict=True):
             n_rows = shape[0] if name == names[-1] and shape[0] < rows else rows
@@ -187,10 +196,10 @@ class Stored:
         return replace(self, n_columns=n_columns)
 
 
-def holds_array(folder: Path) -> bool:
-    """Tell whether a path is a folder of files that are named as those of an array."""
+def list_parts(folder: Path) -> list[str]:
+    """List the files of a folder in order, if all are named as those of an array are; no folder has none."""
     names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
-    return bool(names) and names == [PART.format(position) for position in range(len(names))]
+    return names if names == [PART.format(position) for position in range(len(names))] else []
 
 
 def remove(path: Path) -> None:

@@ -101,6 +101,12 @@ def test_a_folder_of_anything_else_is_named(
     assert str(error.value).startswith(f"{folder}: not an array (")
 
 
+def test_rows_that_are_not_one_after_the_other_are_refused(folder: Path) -> None:
+    np.save(folder / "00001.npy", np.asfortranarray(IMAGES[10:20]))
+    with pytest.raises(InputError, match=r"00001\.npy is in Fortran order"):
+        load_images(folder)
+
+
 def test_a_folder_that_is_cut_short_is_named(folder: Path) -> None:
     images = read(folder)
     part = folder / "00001.npy"
