@@ -14,6 +14,8 @@ from few_labels.tensorflow_setup import keras, tf  # isort: skip
 
 import json
 import zipfile
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -284,8 +286,7 @@ def train(
         metrics=["accuracy"],
         steps_per_execution=min(MIN_STEPS_PER_EPOCH, steps_per_epoch),
     )
-    # Keras would make the optimiser's variables one by one within the first step, which is slow to trace.
-    network.optimizer.build(network.trainable_variables)
+    _make_variables(network)
     # TensorFlow's own copies, once for both parts.
     X = take(pictures, labelled.index)
     images = X if isinstance(X, Stored) else tf.constant(X)
@@ -303,6 +304,15 @@ def train(
         ],
     )
     return network
+
+
+def _make_variables(network: keras.Sequential) -> None:
+    """Make the variables of the optimiser, the loss and the metrics: Keras would while it traces a step, and twice."""
+    target = tf.zeros((1, network.output_shape[-1]))
+    network.optimizer.build(network.trainable_variables)
+    network.compute_loss(y=target, y_pred=target)
+    network.compute_metrics(None, target, target)
+    network.reset_metrics()
 
 
 def weigh_classes(
@@ -441,12 +451,20 @@ def activate(network: keras.Sequential, images: Rows, path: Path | None = None) 
 
 def _look(seen: keras.Model, images: Rows, outputs: list[Rows]) -> None:
     """Write each output of a model for all images."""
-    # Compiled, which halves the time, but not by ``predict``, which takes longer to compile than most sets take to run.
-    signature = [tf.TensorSpec(seen.inputs[0].shape)]
-    look = tf.function(lambda X: tf.nest.flatten(seen(X, training=False)), input_signature=signature)
+    look = _compile(seen)
     for rows in cut(len(images), IMAGES_AT_ONCE):
         for output, part in zip(outputs, look(show(images[rows])), strict=True):
             output[rows] = part.numpy()
+
+
+@lru_cache(maxsize=1)
+def _compile(seen: keras.Model) -> Callable[[NDArray[np.float32]], list[tf.Tensor]]:
+    """Compile a model for blocks of images, which halves the time.
+
+    Not by ``predict``, which takes longer to compile than most sets take to run.
+    """
+    signature = [tf.TensorSpec(seen.inputs[0].shape)]
+    return tf.function(lambda X: tf.nest.flatten(seen(X, training=False)), input_signature=signature)
 
 
 def save_reproducibly(network: keras.Sequential, path: Path) -> None:
