@@ -30,6 +30,11 @@ from typing import Any, NoReturn
 
 PROJECT = Path(__file__).parent.parent
 OWN = {"app", "benchmarks", "few_labels", "stages", "study", "tests", "tools"}
+# What dvc and the stages load only where they need it, which is in most commands here.
+LOADED_LATE = [
+    *("dvc.cli.parser", "dvc.repo.reproduce", "dvc.repo.experiments.show", "dvc_render.vega", "dulwich.porcelain"),
+    *("celery.result", "networkx", "pygit2", "scipy.optimize", "scmrepo.git.backend.dulwich"),
+]
 # It starts in hundredths of a second: no packages, no variables. What is no module's command, or has more packages
 # on its path, is the real one.
 CALLER = """#!{python} -IS
@@ -82,7 +87,7 @@ def serve(address: str) -> None:
     sys.modules[setup.__name__] = setup
     for stage in pkgutil.iter_modules([str(PROJECT / "stages")]):
         import_module(f"stages.{stage.name}")
-    for module in ("dvc.cli.parser", "dvc.repo.reproduce", "dvc_render.vega", "scmrepo.git.backend.dulwich"):
+    for module in LOADED_LATE:
         import_module(module)
     for name in [name for name in sys.modules if name.partition(".")[0] in OWN]:
         del sys.modules[name]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -367,14 +367,16 @@ def test_the_recipe_writes_the_same_files_on_a_cluster_whose_workers_are_killed(
     recipe_run: Clone, tmp_path: Path
 ) -> None:
     here, there = (cut_small(recipe_run, tmp_path / name) for name in ("here", "there"))
+    for clone in (here, there):
+        # Each step is a map over all partitions.
+        clone.set_params({"train_logreg.max_iter": 10, "propagate.n_steps": 10})
     assert "kmeans" in here.repro()
     with scheduler(tmp_path) as server, workers(address_of(server), 2, there.path) as nannies:
         running = there.start(f"make repro SCHEDULER={address_of(server)}")
-        killed = kill_a_worker_in_each_stage(running.pid, nannies, server.port)
-        said, _ = running.communicate(timeout=60)
-    assert running.returncode == 0, said
-    assert f"workers of the cluster at {address_of(server)}" in said
-    assert killed >= {"embed", "kmeans", "featurize", "select_labels", "refine", "propagate", "train_logreg"}
+        assert running.stdout
+        killed, said = kill_a_worker_in_each_stage(running.stdout, nannies)
+    assert running.wait() == 0, said
+    assert killed >= {"embed", "kmeans", "featurize", "select-labels", "refine", "propagate", "train-logreg"}
     assert there.lock() == here.lock()
     assert here.lock() != recipe_run.lock()
     stages = here.lock()["stages"]
@@ -383,18 +385,15 @@ def test_the_recipe_writes_the_same_files_on_a_cluster_whose_workers_are_killed(
     assert n_files["data/train_embedding.npy"] == 2
 
 
-def kill_a_worker_in_each_stage(pid: int, nannies: psutil.Process, port: int) -> set[str]:
-    """Kill a worker as soon as a stage has come to the scheduler, until the run ends; name the stages."""
-    killed: set[str] = set()
-    run = psutil.Process(pid)
-    while run.is_running() and run.status() != psutil.STATUS_ZOMBIE:
-        for process in run.children(recursive=True):
-            # Where the other worker is not there again yet, it is looked for again.
-            with suppress(psutil.Error, IndexError, StopIteration):
-                stage = process.cmdline()[2].removeprefix("stages.")
-                connected = any(each.raddr and each.raddr.port == port for each in process.net_connections("tcp"))
-                if connected and stage not in killed:
-                    next(each for each in nannies.children() if "spawn_main" in " ".join(each.cmdline())).kill()
-                    killed.add(stage)
-        time.sleep(0.02)
-    return killed
+def kill_a_worker_in_each_stage(output: Iterable[str], nannies: psutil.Process) -> tuple[set[str], str]:
+    """Kill a worker as soon as a stage says that it came to the cluster; name the stages, and give all that is said."""
+    killed, said, stage = set(), [], ""
+    for line in output:
+        said.append(line)
+        if found := re.match("Running stage '(.+)'", line):
+            stage = found[1]
+        elif "of the cluster at" in line:
+            # While one starts again there is the other.
+            next(each for each in nannies.children() if "spawn_main" in " ".join(each.cmdline())).kill()
+            killed.add(stage)
+    return killed, "".join(said)

@@ -55,29 +55,28 @@ RERUNS: list[tuple[str, Any, set[str]]] = [
     ("train_nn.patience", 1000, {"refine", "train-nn"}),
     ("evaluate.answer", "mean", TRAIN_NN),
 ]
-# What the recipe for few labels uses, and the default leaves aside; the stages from the first that reads it to the
-# training set, in their order.
-STAGES_OF_THE_RECIPE = ["embed", "kmeans", "select-labels", "refine", "propagate"]
-CHANGES_OF_THE_RECIPE: dict[str, Any] = {
-    "embed.n_words": 10,
-    "embed.patch_size": 5,
-    "embed.n_regions": 2,
-    "embed.gradient_weight": 0,
-    "embed.n_components": 10,
-    "select_labels.n_labels": 50,
-    "select_labels.n_rounds": 2,
-    "propagate.n_neighbours": 5,
-    "propagate.alpha": 0.5,
-    "propagate.n_steps": 5,
-    "propagate.weighting": "equal",
-    "propagate.class_prior": "none",
-    "percentile": 50,
-    "refine.max_steps": 0,
-    "refine.n_components": 8,
-    "train_nn.mixup": 0,
-    "train_logreg.C": 3.0,
-    "train_logreg.kernel": "none",
-}
+# What the recipe for few labels uses, and the default leaves aside, with a stage that reads it and a file in which it
+# shows.
+CHANGES_OF_THE_RECIPE: list[tuple[str, Any, str, str]] = [
+    ("embed.n_words", 10, "embed", "data/train_embedding.npy"),
+    ("embed.patch_size", 5, "embed", "data/train_embedding.npy"),
+    ("embed.n_regions", 2, "embed", "data/train_embedding.npy"),
+    ("embed.gradient_weight", 0, "embed", "data/train_embedding.npy"),
+    ("embed.n_components", 10, "embed", "data/train_embedding.npy"),
+    ("select_labels.n_labels", 50, "select-labels", "data/bought_labels.csv"),
+    ("select_labels.n_rounds", 2, "select-labels", "data/bought_labels.csv"),
+    ("propagate.n_neighbours", 5, "propagate", "data/training_set.csv"),
+    ("propagate.alpha", 0.5, "propagate", "data/training_set.csv"),
+    ("propagate.n_steps", 5, "propagate", "data/training_set.csv"),
+    ("propagate.weighting", "equal", "propagate", "data/training_set.csv"),
+    ("propagate.class_prior", "none", "propagate", "data/training_set.csv"),
+    ("percentile", 50, "propagate", "data/training_set.csv"),
+    ("refine.max_steps", 0, "refine", "data/learned_embedding.npy"),
+    ("refine.n_components", 8, "refine", "data/learned_embedding.npy"),
+    ("train_nn.mixup", 0, "refine", "data/learned_embedding.npy"),
+    ("train_logreg.C", 3.0, "propagate", "data/training_set.csv"),
+    ("train_logreg.kernel", "none", "propagate", "data/training_set.csv"),
+]
 
 
 def test_a_parameter_is_an_input_of_the_stages_that_read_it_and_of_no_other(clone: Clone) -> None:
@@ -110,26 +109,26 @@ def test_a_change_reruns_what_it_reaches(clone: Clone, name: str, value: Any, st
     assert clone.git("status", "--porcelain") == ""
 
 
-@pytest.mark.parametrize(("name", "value"), CHANGES_OF_THE_RECIPE.items())
-def test_a_change_of_the_recipe_reaches_the_training_set(
-    recipe_run: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: Any
+@pytest.mark.parametrize(
+    ("name", "value", "stage", "path"), CHANGES_OF_THE_RECIPE, ids=[name for name, *_ in CHANGES_OF_THE_RECIPE]
+)
+def test_a_change_of_the_recipe_shows_in_what_its_stage_writes(
+    recipe_run: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: Any, stage: str, path: str
 ) -> None:
-    """The stages run in this process: which of them DVC runs, the tests above say."""
+    """The stage runs in this process: which of them DVC runs, the tests above say."""
     clone = recipe_run.copy_to(tmp_path / "clone")
     monkeypatch.chdir(clone.path)
-    before = Path("data/training_set.csv").read_bytes()
+    before = Path(path).read_bytes()
     clone.set_params({name: value})
-    readers = READERS.get(name, READERS[name.split(".")[0]])
-    first = next(at for at, stage in enumerate(STAGES_OF_THE_RECIPE) if stage in readers)
-    for stage in STAGES_OF_THE_RECIPE[first:]:
-        run_stage(stage)
-    assert Path("data/training_set.csv").read_bytes() != before
+    run_stage(stage)
+    assert Path(path).read_bytes() != before
 
 
 def test_the_recipe_is_one_command_at_any_budget(clone: Clone) -> None:
     recipe = clone.path / "recipes/few-labels.yaml"
-    # With a hundredth of the steps.
+    # With a hundredth of the steps, and a twentieth of the words.
     recipe.write_text(re.sub(r"(max_steps: \d+)00\b", r"\1", recipe.read_text()))
+    clone.set_params({"embed.n_words": 20})
     clone.sh("make few-labels LABELS=500".replace("500", "60"))
     assert clone.metrics()["labels"] == {"bought": 60, "trained_on": 1000}
     params = (clone.path / "params.yaml").read_text()
