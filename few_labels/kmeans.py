@@ -16,6 +16,11 @@ from few_labels.stored import Rows
 ROWS_AT_ONCE = 256
 CLUSTERS_AT_ONCE = 64
 SEEDING_ROWS_AT_ONCE = 30_000
+# More centroids are gathered in groups, and a row is compared with those of a few groups: with 3,000.
+MOST_COMPARED = 2**13
+CENTROIDS_PER_GROUP = 128
+N_GROUPS_SEARCHED = 24
+N_GROUP_ITERATIONS = 5
 MEASURED_ROWS_AT_ONCE = 4096
 # Of more rows a sample is drawn, of as many or of two for each cluster: what a start is worth does not grow with it.
 MOST_ROWS_SEEDED = 2**16
@@ -96,6 +101,10 @@ def seed_kmeans_plusplus(X: NDArray[np.float32], n_clusters: int, seed: int) -> 
 def assign(X: Rows, centroids: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Give each row its nearest centroid, and how near it is.
 
+    Among very many centroids it is the nearest of those whose groups are nearest to the row's own group, so that time
+    does not grow with their number; inverted lists do the same for neighbours (Jégou, Douze and Schmid 2011, "Product
+    quantization for nearest neighbor search").
+
     Parameters
     ----------
     X : ndarray or Stored of shape (n_samples, n_features), float32
@@ -108,7 +117,10 @@ def assign(X: Rows, centroids: NDArray[np.float32]) -> tuple[NDArray[np.int32], 
     closeness : ndarray of shape (n_samples,), float32
         ``x @ c - |c|^2 / 2`` for the nearest centroid c: half of what the squared distance is below ``|x|^2``.
     """
-    parts = list(map_partitions(partial(_assign_rows, centroids), X, title="nearest centroids"))
+    search = partial(_assign_rows, centroids)
+    if len(centroids) > MOST_COMPARED:
+        search = partial(_assign_within_groups, centroids, *_group(centroids))
+    parts = list(map_partitions(search, X, title="nearest centroids"))
     cluster, closeness = zip(*parts, strict=True)
     return np.concatenate(cluster), np.concatenate(closeness)
 
@@ -129,6 +141,44 @@ def _assign_rows(
         closeness[rows] = products[np.arange(len(nearest)), nearest]
 
     run_blocks(assign_some, len(X), ROWS_AT_ONCE)
+    return cluster, closeness
+
+
+def _group(centroids: NDArray[np.float32]) -> tuple[NDArray[np.float32], list[NDArray[np.int64]]]:
+    """Gather centroids in groups; give the groups' middles, and for each group the centroids of those nearest to it."""
+    n_groups = len(centroids) // CENTROIDS_PER_GROUP
+    start = centroids[np.linspace(0, len(centroids) - 1, n_groups).astype(int)]
+    middles = iterate(centroids, start, N_GROUP_ITERATIONS)
+    own, _ = assign(centroids, middles)
+    members = np.split(np.argsort(own, kind="stable"), np.cumsum(np.bincount(own, minlength=n_groups))[:-1])
+    squared = np.square(middles).sum(axis=1)
+    by_distance = np.argsort(squared - 2 * middles @ middles.T, axis=1, kind="stable")[:, :N_GROUPS_SEARCHED]
+    return middles, [np.sort(np.concatenate([members[group] for group in near])) for near in by_distance]
+
+
+def _assign_within_groups(
+    centroids: NDArray[np.float32],
+    middles: NDArray[np.float32],
+    candidates: list[NDArray[np.int64]],
+    X: NDArray[np.float32],
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    half = np.square(centroids).sum(axis=1) / 2
+    own, _ = _assign_rows(middles, X)
+    by_group = np.argsort(own, kind="stable")
+    groups, starts = np.unique(own[by_group], return_index=True)
+    ends = np.append(starts[1:], len(X))
+    cluster = np.empty(len(X), np.int32)
+    closeness = np.empty(len(X), np.float32)
+
+    def assign_group(block: slice) -> None:
+        place = block.start
+        rows, compared = by_group[starts[place] : ends[place]], candidates[groups[place]]
+        products = X[rows] @ centroids[compared].T - half[compared]
+        nearest = products.argmax(axis=1)
+        cluster[rows] = compared[nearest]
+        closeness[rows] = products[np.arange(len(nearest)), nearest]
+
+    run_blocks(assign_group, len(groups), 1)
     return cluster, closeness
 
 

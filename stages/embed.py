@@ -1,7 +1,7 @@
 """Represent images in the space that the clustering, the graph and logistic regression work in; no label is used."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import joblib
 import numpy as np
@@ -11,10 +11,12 @@ from typer import Option
 from few_labels.artifacts import load_images, replacing
 from few_labels.blocks import open_array, run_partitions
 from few_labels.embedding import Patches, Pixels, fit_patches
-from few_labels.encoder import Encoder, fit_scale, read_encoder
 from few_labels.parameters import Embed
 from few_labels.stored import Stored
 from stages import run
+
+if TYPE_CHECKING:
+    from few_labels.encoder import Encoder
 
 
 def main(
@@ -36,6 +38,9 @@ def main(
         row = embedder.components.variance.shape
         print(f"{len(train)} images by {embed.n_words} visual words, {row[0]} components")
     elif embed.method == "encoder":
+        # What reads photos takes a while to load, and the other methods do without.
+        from few_labels.encoder import fit_scale, read_encoder
+
         embedder, embedded = fit_scale(read_encoder(encoders, embed.encoder), train, seed=seed)
         row = (embedder.n_components,)
         print(f"{len(train)} images by {embed.encoder}, {row[0]} components")

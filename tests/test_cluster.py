@@ -18,7 +18,7 @@ import psutil
 import pytest
 from distributed import Client
 
-from few_labels import blocks, cluster
+from few_labels import blocks, cluster, kmeans
 from few_labels.blocks import map_partitions, open_rows, run_partitions, split
 from few_labels.encoder import read_encoder
 from few_labels.errors import InputError
@@ -187,8 +187,12 @@ def test_partitions_cluster_as_well_as_the_whole(images: Path, tmp_path: Path) -
     assert parts.inertia_ == pytest.approx(whole.inertia_, rel=0.02)
 
 
-@pytest.mark.parametrize("n_workers", [1, 5])
-def test_any_number_of_workers_gives_the_bytes_of_this_process(images: Path, tmp_path: Path, n_workers: int) -> None:
+@pytest.mark.parametrize(("n_workers", "most_compared"), [(1, 2**13), (5, 10)])
+def test_any_number_of_workers_gives_the_bytes_of_this_process(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_workers: int, most_compared: int
+) -> None:
+    monkeypatch.setattr(kmeans, "MOST_COMPARED", most_compared)
+    monkeypatch.setattr(kmeans, "CENTROIDS_PER_GROUP", 5)
     here = cluster_images(read(images), tmp_path / "here.npy")
     with scheduler(tmp_path) as server, workers(address_of(server), n_workers), using(address_of(server)):
         assert cluster_images(read(images), tmp_path / "there.npy") == here

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
+from few_labels import kmeans as lloyd
 from few_labels.artifacts import Clustering
 from few_labels.images import to_pixel_vectors
-from few_labels.kmeans import average, iterate, seed_kmeans_plusplus
+from few_labels.kmeans import assign, average, iterate, seed_kmeans_plusplus
 from stages.kmeans import describe, fit_kmeans, limit_clusters
 from tests.conftest import Clone, read_images
 
@@ -96,6 +97,22 @@ def test_the_seeding_prefers_rows_that_are_far_from_those_chosen() -> None:
 
 def test_rows_that_are_all_alike_can_be_seeded() -> None:
     assert seed_kmeans_plusplus(np.ones((6, 3), np.float32), 4, 0).shape == (4,)
+
+
+def test_among_many_centroids_nearly_every_row_finds_its_nearest(
+    pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    centroids = pixels[::3]
+    cluster, closeness = assign(pixels, centroids)
+    monkeypatch.setattr(lloyd, "MOST_COMPARED", 100)
+    monkeypatch.setattr(lloyd, "CENTROIDS_PER_GROUP", 10)
+    found, near = assign(pixels, centroids)
+    same = found == cluster
+    assert 0.98 < same.mean() < 1
+    np.testing.assert_allclose(near[same], closeness[same], rtol=1e-5)
+    assert (near[~same] < closeness[~same]).all()
+    # Every centroid is a row, which is nearest to itself.
+    np.testing.assert_array_equal(found[::3], np.arange(1000))
 
 
 def test_an_empty_cluster_moves_to_the_farthest_row() -> None:
