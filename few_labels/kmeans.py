@@ -4,6 +4,7 @@ Seeding is greedy k-means++ (Arthur and Vassilvitskii 2007, "k-means++: the adva
 where there are many rows.
 """
 
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -119,7 +120,7 @@ def assign(X: Rows, centroids: NDArray[np.float32]) -> tuple[NDArray[np.int32], 
     """
     search = partial(_assign_rows, centroids)
     if len(centroids) > MOST_COMPARED:
-        search = partial(_assign_within_groups, centroids, *_group(centroids))
+        search = partial(_assign_within_groups, _group(centroids))
     parts = list(map_partitions(search, X, title="nearest centroids"))
     cluster, closeness = zip(*parts, strict=True)
     return np.concatenate(cluster), np.concatenate(closeness)
@@ -144,41 +145,67 @@ def _assign_rows(
     return cluster, closeness
 
 
-def _group(centroids: NDArray[np.float32]) -> tuple[NDArray[np.float32], list[NDArray[np.int64]]]:
-    """Gather centroids in groups; give the groups' middles, and for each group the centroids of those nearest to it."""
+@dataclass(frozen=True)
+class _Groups:
+    """Centroids that lie group by group, so that those of a group are compared where they are.
+
+    Attributes
+    ----------
+    middles : ndarray of shape (n_groups, n_features), float32
+    order : ndarray of shape (n_clusters,), int64
+        The position of each centroid before.
+    centroids : ndarray of shape (n_clusters, n_features), float32
+    ends : ndarray of shape (n_groups,), int64
+        Where each group ends.
+    near : ndarray of shape (n_groups, n_searched), int64
+        The groups nearest to each.
+    """
+
+    middles: NDArray[np.float32]
+    order: NDArray[np.int64]
+    centroids: NDArray[np.float32]
+    ends: NDArray[np.int64]
+    near: NDArray[np.int64]
+
+
+def _group(centroids: NDArray[np.float32]) -> _Groups:
     n_groups = len(centroids) // CENTROIDS_PER_GROUP
     start = centroids[np.linspace(0, len(centroids) - 1, n_groups).astype(int)]
     middles = iterate(centroids, start, N_GROUP_ITERATIONS)
     own, _ = assign(centroids, middles)
-    members = np.split(np.argsort(own, kind="stable"), np.cumsum(np.bincount(own, minlength=n_groups))[:-1])
-    squared = np.square(middles).sum(axis=1)
-    by_distance = np.argsort(squared - 2 * middles @ middles.T, axis=1, kind="stable")[:, :N_GROUPS_SEARCHED]
-    return middles, [np.sort(np.concatenate([members[group] for group in near])) for near in by_distance]
+    order = np.argsort(own, kind="stable")
+    ends = np.cumsum(np.bincount(own, minlength=n_groups))
+    squared = np.square(middles).sum(axis=1) - 2 * middles @ middles.T
+    near = np.argsort(squared, axis=1, kind="stable")[:, :N_GROUPS_SEARCHED]
+    return _Groups(middles, order, centroids[order], ends, near)
 
 
-def _assign_within_groups(
-    centroids: NDArray[np.float32],
-    middles: NDArray[np.float32],
-    candidates: list[NDArray[np.int64]],
-    X: NDArray[np.float32],
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    half = np.square(centroids).sum(axis=1) / 2
-    own, _ = _assign_rows(middles, X)
+def _assign_within_groups(groups: _Groups, X: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    own, _ = _assign_rows(groups.middles, X)
     by_group = np.argsort(own, kind="stable")
-    groups, starts = np.unique(own[by_group], return_index=True)
-    ends = np.append(starts[1:], len(X))
+    filled, starts = np.unique(own[by_group], return_index=True)
+    parts = np.split(by_group, starts[1:])
+    half = np.square(groups.centroids).sum(axis=1) / 2
     cluster = np.empty(len(X), np.int32)
-    closeness = np.empty(len(X), np.float32)
+    closeness = np.full(len(X), -np.inf, np.float32)
 
     def assign_group(block: slice) -> None:
-        place = block.start
-        rows, compared = by_group[starts[place] : ends[place]], candidates[groups[place]]
-        products = X[rows] @ centroids[compared].T - half[compared]
-        nearest = products.argmax(axis=1)
-        cluster[rows] = compared[nearest]
-        closeness[rows] = products[np.arange(len(nearest)), nearest]
+        rows = parts[block.start]
+        some, place, closest = X[rows], np.zeros(len(rows), np.int64), closeness[rows]
+        for group in groups.near[filled[block.start]]:
+            end = groups.ends[group]
+            start = groups.ends[group - 1] if group else 0
+            if start == end:
+                continue
+            products = some @ groups.centroids[start:end].T
+            products -= half[start:end]
+            nearest = products.argmax(axis=1)
+            near = products[np.arange(len(rows)), nearest]
+            nearer = near > closest
+            place[nearer], closest[nearer] = start + nearest[nearer], near[nearer]
+        cluster[rows], closeness[rows] = groups.order[place], closest
 
-    run_blocks(assign_group, len(groups), 1)
+    run_blocks(assign_group, len(filled), 1)
     return cluster, closeness
 
 
