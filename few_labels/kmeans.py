@@ -155,6 +155,8 @@ class _Groups:
     order : ndarray of shape (n_clusters,), int64
         The position of each centroid before.
     centroids : ndarray of shape (n_clusters, n_features), float32
+    half : ndarray of shape (n_clusters,), float32
+        Half of their squared norms.
     ends : ndarray of shape (n_groups,), int64
         Where each group ends.
     near : ndarray of shape (n_groups, n_searched), int64
@@ -164,6 +166,7 @@ class _Groups:
     middles: NDArray[np.float32]
     order: NDArray[np.int64]
     centroids: NDArray[np.float32]
+    half: NDArray[np.float32]
     ends: NDArray[np.int64]
     near: NDArray[np.int64]
 
@@ -177,7 +180,8 @@ def _group(centroids: NDArray[np.float32]) -> _Groups:
     ends = np.cumsum(np.bincount(own, minlength=n_groups))
     squared = np.square(middles).sum(axis=1) - 2 * middles @ middles.T
     near = np.argsort(squared, axis=1, kind="stable")[:, :N_GROUPS_SEARCHED]
-    return _Groups(middles, order, centroids[order], ends, near)
+    half = np.square(centroids).sum(axis=1) / 2
+    return _Groups(middles, order, centroids[order], half[order], ends, near)
 
 
 def _assign_within_groups(groups: _Groups, X: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -185,7 +189,6 @@ def _assign_within_groups(groups: _Groups, X: NDArray[np.float32]) -> tuple[NDAr
     by_group = np.argsort(own, kind="stable")
     filled, starts = np.unique(own[by_group], return_index=True)
     parts = np.split(by_group, starts[1:])
-    half = np.square(groups.centroids).sum(axis=1) / 2
     cluster = np.empty(len(X), np.int32)
     closeness = np.full(len(X), -np.inf, np.float32)
 
@@ -198,7 +201,7 @@ def _assign_within_groups(groups: _Groups, X: NDArray[np.float32]) -> tuple[NDAr
             if start == end:
                 continue
             products = some @ groups.centroids[start:end].T
-            products -= half[start:end]
+            products -= groups.half[start:end]
             nearest = products.argmax(axis=1)
             near = products[np.arange(len(rows)), nearest]
             nearer = near > closest

@@ -379,7 +379,8 @@ def test_the_recipe_writes_the_same_files_on_a_cluster_whose_workers_are_killed(
         running = there.start(f"make repro SCHEDULER={address_of(server)}")
         assert running.stdout
         killed, said = kill_a_worker_in_each_stage(running.stdout, nannies)
-    assert running.wait() == 0, said
+    assert running.wait(timeout=60) == 0, said
+    assert f"workers of the cluster at {address_of(server)}" in said
     assert killed >= {"embed", "kmeans", "featurize", "select-labels", "refine", "propagate", "train-logreg"}
     assert there.lock() == here.lock()
     assert here.lock() != recipe_run.lock()
