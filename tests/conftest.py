@@ -113,11 +113,10 @@ class Clone:
 
         Unlike those of `call` it is forked from nothing, unless told to: it can be interrupted and killed.
         """
-        variables = environment(commands) | variables
         return subprocess.Popen(
             self._split(command, commands),
             cwd=self.path,
-            env={name: value for name, value in variables.items() if "PYTEST" not in name},
+            env={name: value for name, value in environment(commands).items() if "PYTEST" not in name} | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
