@@ -108,15 +108,15 @@ class Clone:
         """Run a command line as a person types it; make takes the tests' environment instead of installing one."""
         return self.call(*self._split(command, forked_commands()), check=check, typed=typed).stdout
 
-    def start(self, command: str, commands: Path = BIN, **variables: str) -> subprocess.Popen[str]:
+    def start(self, command: str, **variables: str) -> subprocess.Popen[str]:
         """Start one that ends when it is told to, in a process group of its own, with variables of the environment.
 
-        Unlike those of `call` it is forked from nothing, unless told to: it can be interrupted and killed.
+        Unlike those of `call` it is forked from nothing: it can be interrupted and killed.
         """
         return subprocess.Popen(
-            self._split(command, commands),
+            self._split(command, BIN),
             cwd=self.path,
-            env={name: value for name, value in environment(commands).items() if "PYTEST" not in name} | variables,
+            env={name: value for name, value in environment().items() if "PYTEST" not in name} | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

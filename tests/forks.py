@@ -3,7 +3,7 @@
 A stage of a small run works for tenths of a second after it has imported for one to three, and dvc for half of one. A
 server that has imported the packages forks a process for each command, which runs what ``python -m`` or ``dvc`` runs:
 the clone's own modules, in the caller's folder, environment and files. What a test interrupts or kills is no such
-process: `tests.conftest.Clone.start` starts a real one, unless it is given these commands.
+process: `tests.conftest.Clone.start` starts a real one.
 """
 
 import stages  # noqa: F401  # isort: skip: it pins the kernels, before NumPy is imported

@@ -25,7 +25,6 @@ from few_labels.errors import InputError
 from few_labels.stored import Rows, Stored
 from stages.kmeans import describe, fit_kmeans
 from tests.conftest import PROJECT, Clone, cut_small
-from tests.forks import forked_commands
 from tests.onnx_models import N_FEATURES, NODES, SIDE, WEIGHTS, save, write_model
 from tests.servers import HOST, Server, free_port, relay, running
 
@@ -377,8 +376,7 @@ def test_the_recipe_writes_the_same_files_on_a_cluster_whose_workers_are_killed(
         clone.set_params({"train_logreg.max_iter": 10, "propagate.n_steps": 10})
     assert "kmeans" in here.repro()
     with scheduler(tmp_path) as server, workers(address_of(server), 2, there.path) as nannies:
-        # It is the workers that are killed, which nothing forks.
-        running = there.start(f"make repro SCHEDULER={address_of(server)}", forked_commands())
+        running = there.start(f"make repro SCHEDULER={address_of(server)}")
         assert running.stdout
         killed, said = kill_a_worker_in_each_stage(running.stdout, nannies)
     assert running.wait(timeout=60) == 0, said
