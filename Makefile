@@ -130,6 +130,8 @@ report: .venv/installed
 # What some tests need that pip cannot bring, each as a command and the package of Debian's that has it. Where it cannot
 # be installed, those tests are skipped.
 TEST_PACKAGES := sshd:openssh-server chromium:chromium chromedriver:chromium-driver qemu-x86_64:qemu-user
+# What a test may take, the longest of which need two minutes: one that hangs ends then, and shows where it stood.
+TEST_SECONDS := 900
 test: .venv/tested
 	@as_root="env DEBIAN_FRONTEND=noninteractive"; [ $$(id -u) = 0 ] || as_root="sudo -n $$as_root"; \
 	for each in $(TEST_PACKAGES); do \
@@ -139,7 +141,7 @@ test: .venv/tested
 		said=$$($$as_root apt-get update -qq 2>&1 && $$as_root apt-get install -qq $$package 2>&1) && echo done \
 			|| echo "failed ($$(echo "$$said" | tail -n 1)), so the tests that need $$tool are skipped"; \
 	done
-	$(BIN)/pytest --numprocesses auto --dist worksteal
+	$(BIN)/pytest --numprocesses auto --dist worksteal --timeout $(TEST_SECONDS)
 
 # The tests that need no data set, no network and no run of the pipeline: under a minute, before each commit.
 .PHONY: test-quick
