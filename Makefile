@@ -194,7 +194,7 @@ lock: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.txt
 	@touch $@
 
-# What only tests import: a run of the pipeline does without, and so does make lint.
+# What only tests need: a run of the pipeline does without, and so does make lint.
 .venv/tested: requirements-test.txt .venv/installed
 	@echo "installing requirements-test.txt into .venv"
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-test.txt
