@@ -34,7 +34,8 @@ FIGURE = PROJECT / "metrics" / "plots" / "growth.png"
 RUN = ["settings", "images", "workers"]
 MEMORY = {"stage_mb": " stage, MB", "worker_mb": " a worker, MB", "scheduler_mb": " scheduler, MB"}
 LAST_STAGE = "evaluate"
-SECONDS_BETWEEN_LOOKS = 0.1
+# Ten looks a second took a sixth of a processor, which two workers on two of them do not have to spare.
+SECONDS_BETWEEN_LOOKS = 0.5
 MB = 2**20
 
 
