@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import psutil
@@ -63,12 +64,21 @@ def workers(
 ) -> Iterator[psutil.Process]:
     """Start what ``make worker`` starts, with the code of a folder, and give the process that starts them again."""
     command = [sys.executable, "-m", "dask", "worker", address, "--no-dashboard", "--nthreads", "1"]
-    command += ["--nworkers", str(n), "--memory-limit", memory, "--local-directory", str(code / ".dask")]
+    command += ["--nworkers", str(n), "--memory-limit", memory]
     command += ["--preload-nanny", "few_labels.worker"] if preload else []
     pinned = {*cluster.describe_process()}
     environment = {name: value for name, value in os.environ.items() if preload or name not in pinned}
     environment |= {"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as started:
+    with (
+        # Of their own: who ends first takes the folder away, and others may be at work.
+        TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
+        subprocess.Popen(
+            [*command, "--local-directory", scratch],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as started,
+    ):
         nannies = psutil.Process(started.pid)
         try:
             with Client(address, set_as_default=False) as client:
@@ -78,7 +88,6 @@ def workers(
             for process in [*nannies.children(recursive=True), nannies]:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
-            shutil.rmtree(code / ".dask", ignore_errors=True)
 
 
 @contextmanager
