@@ -25,8 +25,10 @@ from benchmarks.local_cluster import cluster
 from benchmarks.many_images import write_images
 from few_labels.artifacts import replacing
 from tools.clones import check_out, make_environment, write_parameters
+from tools.git import git
 from tools.pages import format_markdown, write_table
 from tools.recipes import combine, read_recipe
+from tools.verify import name_processor
 
 TABLE = PROJECT / "metrics" / "beyond_memory.csv"
 CLONE = PROJECT / ".dvc/tmp/beyond_memory"
@@ -80,11 +82,13 @@ def main(
     by_size = [f"{images_per_cluster} images a cluster"] * bool(images_per_cluster)
     name = ", ".join(["recipe" if recipe else "defaults", *by_size, *(set_ or [])])
     run = dict(zip(RUN, (name, images, workers), strict=True))
+    made = {"processor": name_processor(), "revision": git("-C", str(CLONE), "rev-parse", "HEAD").decode().strip()}
     rows = pd.DataFrame(
         [
             run
             | {"stage": stage, "seconds": round(each.end - each.start, 1)}
             | {f"{who}_mb": round(peak) for who, peak in each.peak.items()}
+            | made
             for stage, each in seen.items()
             if stage != "check_parameters"
         ]
@@ -110,13 +114,14 @@ def sum_runs(rows: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     rows : DataFrame
-        Columns ``settings,images,workers,stage,seconds,stage_mb,worker_mb,scheduler_mb``, a row for each stage.
+        Columns ``settings,images,workers,stage,seconds,stage_mb,worker_mb,scheduler_mb,processor``, a row for each
+        stage.
 
     Returns
     -------
     DataFrame
-        Columns ``settings,images,workers,kmeans,whole,stage_mb,worker_mb,scheduler_mb``; ``whole`` is nan where a run
-        ended before the last stage.
+        Columns ``settings,images,workers,kmeans,whole,stage_mb,worker_mb,scheduler_mb,processor``; ``whole`` is nan
+        where a run ended before the last stage.
     """
     runs = rows.assign(kmeans=rows["seconds"].where(rows["stage"] == "kmeans")).groupby(RUN, as_index=False)
     summed = runs.agg(
@@ -124,16 +129,18 @@ def sum_runs(rows: pd.DataFrame) -> pd.DataFrame:
         whole=("seconds", "sum"),
         last=("stage", "last"),
         **{column: (column, "max") for column in MEMORY},
+        processor=("processor", "last"),
     )
     return summed.assign(whole=summed["whole"].where(summed["last"] == LAST_STAGE)).drop(columns="last")
 
 
 def format_runs(rows: pd.DataFrame) -> str:
     """Write a Markdown table with a line for each run."""
-    header = ["settings", " images", " workers", " k-means, s", " all stages, s", *MEMORY.values()]
+    header = ["settings", " images", " workers", " k-means, s", " all stages, s", *MEMORY.values(), "processor"]
     lines = [
         [row["settings"], f"{row['images']:,}", str(row["workers"])]
         + ["-" if pd.isna(row[column]) else f"{row[column]:,.0f}" for column in ("kmeans", "whole", *MEMORY)]
+        + [row["processor"]]
         for row in sum_runs(rows).to_dict("records")
     ]
     return format_markdown(header, lines)
