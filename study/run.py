@@ -25,6 +25,8 @@ from tools.git import git, list_changes
 from tools.verify import name_processor
 
 CLONE = Path(".dvc/tmp/study")
+# What runs come to is written there, and decides none of them.
+WRITTEN = ("study/", "metrics/", "docs/", "README.md")
 
 
 def main(
@@ -83,7 +85,7 @@ def is_current(result: Path, fingerprint: str) -> bool:
 
 def prepare() -> None:
     """Bring the clone to what is committed, with the cache of the project."""
-    if changed := [path for path in list_changes(Path()) if not path.startswith(("study/", "metrics/", "docs/"))]:
+    if changed := [path for path in list_changes(Path()) if not path.startswith(WRITTEN)]:
         raise InputError(f"{', '.join(changed)} not as committed, and results are of what is committed: commit first")
     check_out(CLONE)
     share_cache(CLONE)
