@@ -182,7 +182,9 @@ class Person:
         self.press("/")
         self.wait(lambda: self.driver.switch_to.active_element.tag_name == "input")
         self.press(name + Keys.ENTER)
-        self.wait(lambda: self.shown() != before)
+        # A key that comes before the next image is seen, or goes into the field, is none.
+        self.wait(lambda: self.shown() not in ("", before))
+        self.wait(lambda: self.driver.switch_to.active_element.tag_name != "input")
 
     def classes(self) -> dict[str, str]:
         """Give the key of each class."""
