@@ -10,9 +10,11 @@ let ahead = [];
 function fetchAhead(urls) {
   ahead = urls.map(url => { const image = new Image(); image.src = url; return image; });
 }
-// Without any class there is nothing to press: the first is typed.
+// Without any class there is nothing to press: the first is typed. The page may ask for it late, when one was typed
+// and is not shown yet: the next key is to be a choice then, and no letter.
+let isTyped = false;
 function awaitFirstClass() {
-  if (!document.querySelector('[data-act^="label:"]')) document.querySelector('.typed input').focus();
+  if (!isTyped && !document.querySelector('[data-act^="label:"]')) document.querySelector('.typed input').focus();
 }
 function cells() { return [...document.querySelectorAll('.cell')]; }
 function move(key) {
@@ -30,7 +32,10 @@ document.addEventListener('keydown', event => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const at = event.target, key = event.key;
   if (at.closest('input, textarea')) {
-    if (key === 'Enter' && at.closest('.typed')) act('typed:' + at.value);
+    if (key === 'Enter' && at.closest('.typed')) {
+      isTyped = true;
+      act('typed:' + at.value);
+    }
     if (key === 'Escape' || (key === 'Enter' && at.closest('.typed'))) at.blur();
     return;
   }
