@@ -32,6 +32,8 @@ document.addEventListener('keydown', event => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const at = event.target, key = event.key;
   if (at.closest('input, textarea')) {
+    // Before the first class one is in the field already, and the key that leads there is no letter of a name.
+    if (key === '/' && at.closest('.typed') && !at.value) event.preventDefault();
     if (key === 'Enter' && at.closest('.typed')) {
       isTyped = true;
       act('typed:' + at.value);

@@ -459,6 +459,8 @@ def test_two_people_two_tabs_and_one_who_writes_to_the_file(project: Labelling) 
         person.open(f"{page.url}?name=Bob")
         bob = person.image()
         assert bob != ann
+        # The field waits for a first class, whether or not the key that leads there is pressed.
+        person.wait(lambda: person.driver.switch_to.active_element.tag_name == "input")
         person.press("/")
         person.press("cat")
         # The page may ask for a first class when one has been typed already.
