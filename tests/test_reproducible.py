@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -47,7 +48,19 @@ def test_a_killed_stage_leaves_nothing_that_counts(
     clone: Clone, name: str, value: int, stage: str, first_output: str, and_dvc: bool
 ) -> None:
     """Kill a stage when the first of its outputs stands and the others do not."""
-    clone.set_params({name: value})
+    # From its first output to its end a stage takes some milliseconds: it may be over before the kill, and is run anew.
+    assert any(was_killed(clone, {name: value + more}, stage, first_output, and_dvc) for more in range(5))
+
+    ran = clone.repro()
+    assert stage.replace("_", "-") in ran
+    assert clone.repro() == []
+    assert "up to date" in clone.dvc("status")
+    assert not list(clone.path.glob("[!.]*/**/*.partial*"))
+
+
+def was_killed(clone: Clone, settings: dict[str, int], stage: str, first_output: str, and_dvc: bool) -> bool:
+    """Run the pipeline, kill a stage once its first output stands, and say whether that came in time."""
+    clone.set_params(settings)
     running = subprocess.Popen(
         ["dvc", "repro"],
         cwd=clone.path,
@@ -58,17 +71,12 @@ def test_a_killed_stage_leaves_nothing_that_counts(
         start_new_session=True,
     )
     worker = wait_for_output(running.pid, stage, clone.path / first_output)
-    if and_dvc:
-        os.killpg(running.pid, signal.SIGKILL)
-    else:
-        worker.kill()
-    assert running.wait(timeout=60) != 0
-
-    ran = clone.repro()
-    assert stage.replace("_", "-") in ran
-    assert clone.repro() == []
-    assert "up to date" in clone.dvc("status")
-    assert not list(clone.path.glob("[!.]*/**/*.partial*"))
+    with suppress(psutil.NoSuchProcess, ProcessLookupError):
+        if and_dvc:
+            os.killpg(running.pid, signal.SIGKILL)
+        else:
+            worker.kill()
+    return running.wait(timeout=60) != 0
 
 
 def wait_for_output(dvc_pid: int, stage: str, output: Path, seconds: float = 180) -> psutil.Process:
