@@ -40,7 +40,7 @@ def main(
     prepare()
     for run in tqdm(sampled, unit="run"):
         require_same(run, read(run), make(run, stale[run]))
-    by = {"revision": git("rev-parse", "HEAD").decode().strip(), "runs": [f"{run.name}/{run.seed}" for run in sampled]}
+    by = {"revision": find_commit("HEAD"), "runs": [f"{run.name}/{run.seed}" for run in sampled]}
     for run, fingerprint in stale.items():
         with replacing(run.result) as temporary:
             carried = read(run) | {"fingerprint": fingerprint, "confirmed": by}

@@ -21,10 +21,13 @@ PROJECT = Path(__file__).parent.parent
 RESULTS = PROJECT / "study" / "results"
 # People's images and answers: no run of the study reads them.
 OF_PEOPLE = {"data/own", "labels"}
+IMAGE_SETS = "study/image_sets.py"
 # What the peers of the recipe see, and what runs them.
-LAST_STAGE = "select-labels"
-PEERS = ("study/peers.py", "few_labels/graph.py", "few_labels/class_prior.py")
-PEERS_PARAMETERS = ("propagate.class_prior",)
+PEERS: dict[str, Any] = {
+    "last_stage": "select-labels",
+    "beside": ("study/peers.py", "few_labels/graph.py", "few_labels/class_prior.py"),
+    "parameters_beside": ("propagate.class_prior",),
+}
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,9 @@ class Run:
     settings : dict
         Values as they are written in YAML, by the name that the parameter has in params.yaml.
     by_name_only : bool
-        Whether it is made only where it is named: it takes long.
+        Whether it is made only where it is named: it takes long, or fetches what else nothing needs.
+    images : str
+        The set of `study.image_sets` that it sees; empty for the pipeline's own.
     last_stage : str
         The stage that it ends with; empty for the pipeline's last.
     beside, parameters_beside : tuple of str
@@ -49,6 +54,7 @@ class Run:
     seed: int
     settings: dict[str, str] = field(hash=False)
     by_name_only: bool = False
+    images: str = ""
     last_stage: str = ""
     beside: tuple[str, ...] = ()
     parameters_beside: tuple[str, ...] = ()
@@ -87,29 +93,19 @@ def list_runs(plan: dict[str, Any]) -> list[Run]:
     -------
     list of Run
     """
-    runs = [
+    return [
         Run(
             name if budget is None else f"{name}_{budget}",
             int(seed),
             settle(group.get("recipe"), group.get("settings", {}) | changes, budget),
             by_name_only="by_name_only" in group,
+            images=group.get("images", ""),
+            **(PEERS if name.endswith("peers") else {}),
         )
         for group in plan["groups"]
         for seed in group["seeds"]
         for budget in group.get("budgets", [None])
         for name, changes in group["runs"].items()
-    ]
-    return runs + [
-        Run(
-            f"peers_{budget}",
-            int(seed),
-            settle("few-labels", {}, budget),
-            last_stage=LAST_STAGE,
-            beside=PEERS,
-            parameters_beside=PEERS_PARAMETERS,
-        )
-        for seed in plan["peers"]["seeds"]
-        for budget in plan["peers"]["budgets"]
     ]
 
 
@@ -151,6 +147,8 @@ def take_fingerprint(pipeline: dict[str, Any], run: Run, root: Path = PROJECT) -
     }
     parameters_beside = {path: look_up(values, path) for path in run.parameters_beside}
     inputs["beside"] = parameters_beside | {path: hash_path(root / path) for path in run.beside}
+    if run.images:
+        inputs["images"] = {run.images: hash_path(root / IMAGE_SETS)}
     return hashlib.md5(json.dumps(inputs, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
 
 

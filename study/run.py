@@ -5,6 +5,7 @@ A run is made in a clone inside DVC's own folder, which shares the cache: what r
 
 import fnmatch
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,13 +19,13 @@ from typer import Option
 from few_labels.artifacts import replacing
 from few_labels.errors import InputError
 from stages import run as run_command
-from study import peers, tabulate, tabulate_few_labels
+from study import image_sets, peers, tabulate, tabulate_few_labels, tabulate_image_sets
 from study.plan import Run, list_runs, read_pipeline, read_plan, take_fingerprint
-from tools.clones import check_out, reproduce, share_cache, write_parameters
-from tools.git import git, list_changes
+from tools.clones import OWN_IMAGES, check_out, reproduce, share_cache, write_parameters
+from tools.git import find_commit, git, list_changes
 from tools.verify import name_processor
 
-CLONE = Path(".dvc/tmp/study")
+CLONE, ENCODERS = Path(".dvc/tmp/study"), Path("encoders")
 # What runs come to is written there, and decides none of them.
 WRITTEN = ("study/", "metrics/", "docs/", "README.md")
 
@@ -44,6 +45,7 @@ def main(
             temporary.write_text(json.dumps(make(run, fingerprints[run]), indent=2) + "\n")
     tabulate.main()
     tabulate_few_labels.main()
+    tabulate_image_sets.main()
 
 
 def choose(runs: list[Run], patterns: list[str], seeds: list[int]) -> list[Run]:
@@ -102,10 +104,11 @@ def make(run: Run, fingerprint: str) -> dict[str, Any]:
         model's accuracy on the images that were kept for it, if any.
     """
     parameters = write_parameters(CLONE, run.settings_with_seed)
+    place_images(run)
     made = {
         "fingerprint": fingerprint,
         "settings": run.settings,
-        "revision": git("rev-parse", "HEAD").decode().strip(),
+        "revision": find_commit("HEAD"),
         "processor": name_processor(),
         "date": datetime.now(UTC).date().isoformat(),
     }
@@ -119,6 +122,15 @@ def make(run: Run, fingerprint: str) -> dict[str, Any]:
         "clustering": {"n_clusters": kmeans.n_clusters, "inertia": round(kmeans.inertia_, 1)},
         "audit": grade_audit(CLONE / "data"),
     }
+
+
+def place_images(run: Run) -> None:
+    """Have the clone hold the images of a run, with the encoders that are here, or no images but the pipeline's own."""
+    git("-C", str(CLONE), "clean", "-ffdxq", "--", str(OWN_IMAGES), str(ENCODERS))
+    if run.images:
+        image_sets.place(run.images, run.seed, CLONE / OWN_IMAGES)
+        for encoder in ENCODERS.glob("*.onnx"):
+            os.link(encoder, CLONE / encoder)
 
 
 def grade_audit(data: Path) -> dict[str, float]:

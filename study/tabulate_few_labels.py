@@ -5,6 +5,7 @@ and the plot, are made of it.
 """
 
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from typing import Any
 
 import pandas as pd
@@ -56,13 +57,17 @@ def main() -> None:
     write_table(page, "ablation", format_ablation(lines))
 
 
-def list_runs(results: dict[tuple[str, int], dict[str, Any]]) -> pd.DataFrame:
-    """Lay out the results of the recipe and of what is left out of it.
+def list_runs(
+    results: dict[tuple[str, int], dict[str, Any]], variants: Sequence[str] = ("recipe", "without_*")
+) -> pd.DataFrame:
+    """Lay out the results of the recipe and of what is left out of it, or of others.
 
     Parameters
     ----------
     results : dict
         As `read_results` gives them.
+    variants : sequence of str
+        Names of runs without their budget, or patterns of them.
 
     Returns
     -------
@@ -73,7 +78,7 @@ def list_runs(results: dict[tuple[str, int], dict[str, Any]]) -> pd.DataFrame:
     lines = []
     for (run, seed), result in results.items():
         variant, _, budget = run.rpartition("_")
-        if variant == "recipe" or variant.startswith("without_"):
+        if any(fnmatch(variant, wanted) for wanted in variants):
             metrics = result["metrics"]
             parts = (metrics.get("answer", "nn"), "nn", "logreg", "propagation")
             accuracies = [metrics[part]["accuracy"] for part in parts]
@@ -82,12 +87,12 @@ def list_runs(results: dict[tuple[str, int], dict[str, Any]]) -> pd.DataFrame:
     return table.sort_values(["variant", "labels", "seed"], kind="stable", ignore_index=True)
 
 
-def list_peers(results: dict[tuple[str, int], dict[str, Any]]) -> pd.DataFrame:
+def list_peers(results: dict[tuple[str, int], dict[str, Any]], variant: str = "peers") -> pd.DataFrame:
     """Lay out the peers' test accuracies in 0-1: ``labels,seed`` and a column for each."""
     lines = [
-        {"labels": int(run.removeprefix("peers_")), "seed": seed} | result["metrics"]
+        {"labels": int(run.rpartition("_")[2]), "seed": seed} | result["metrics"]
         for (run, seed), result in results.items()
-        if run.startswith("peers_")
+        if run.rpartition("_")[0] == variant
     ]
     table = pd.DataFrame(lines, columns=["labels", "seed", *PEERS])
     return table.sort_values(["labels", "seed"], ignore_index=True)
@@ -120,9 +125,9 @@ def beside_published(lines: pd.DataFrame, published: pd.Series) -> pd.DataFrame:
     return lines[lines["labels"].isin(published.dropna().index)]
 
 
-def format_peers(lines: pd.DataFrame, peers: pd.DataFrame) -> str:
+def format_peers(lines: pd.DataFrame, peers: pd.DataFrame, variant: str = "recipe") -> str:
     """Write a line for each budget: ours and the peers', over the seeds that both have."""
-    recipe = lines[lines["variant"] == "recipe"]
+    recipe = lines[lines["variant"] == variant]
     both = peers.merge(recipe[["labels", "seed", "answer"]], on=["labels", "seed"])
     rows = [
         [f"{n_labels:,}", str(len(runs)), format_mean(runs["answer"]), *(format_mean(runs[peer]) for peer in PEERS)]

@@ -9,10 +9,12 @@ import pytest
 import yaml
 
 from few_labels.errors import InputError
+from study import image_sets
 from study.carry_over import require_same
 from study.model import find_file
-from study.plan import Run, list_runs, read_pipeline, read_plan, take_fingerprint
-from study.run import choose, is_current
+from study.plan import IMAGE_SETS, Run, list_runs, read_pipeline, read_plan, take_fingerprint
+from study.run import choose, is_current, place_images
+from study.tabulate_image_sets import VIEWS
 from tests.conftest import BIN, PROJECT, Clone, executed
 
 PUBLISHED = yaml.safe_load((PROJECT / "study/rows.yaml").read_text())
@@ -37,7 +39,8 @@ def test_every_row_and_clustering_has_a_run_at_the_published_seed() -> None:
 def test_a_run_has_settings_that_the_pipeline_takes(run: Run) -> None:
     parameters = run.parameters
     assert parameters.seed == 42
-    budget = run.name.rpartition("_")[2] if run.name.startswith(("recipe_", "without_", "peers_")) else None
+    named = run.images or run.name.startswith(("recipe_", "without_", "peers_"))
+    budget = run.name.rpartition("_")[2] if named else None
     assert budget is None or parameters.select_labels.n_labels == int(budget)
 
 
@@ -92,6 +95,21 @@ def test_a_run_that_ends_early_does_not_look_at_later_stages(tiny: tuple[dict, P
     assert take_fingerprint(pipeline, replace(run, settings={"percentile": "7"}), root) != before
     (root / "peers.py").write_text("changed")
     assert take_fingerprint(pipeline, run, root) != before
+
+
+def test_other_images_make_a_result_stale(tiny: tuple[dict, Path]) -> None:
+    pipeline, root = tiny
+    (root / "study").mkdir()
+    (root / IMAGE_SETS).write_text("as it was")
+    runs = [replace(RUN, images=images) for images in ("", "digits", "mnist")]
+    before = [take_fingerprint(pipeline, run, root) for run in runs]
+    assert len(set(before)) == len(runs)
+    (root / IMAGE_SETS).write_text("changed")
+    assert [take_fingerprint(pipeline, run, root) == old for run, old in zip(runs, before, strict=True)] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_runs_are_chosen_by_name_and_seed_and_the_long_ones_by_name_only() -> None:
@@ -154,6 +172,31 @@ def test_a_result_is_made_once_and_again_when_its_code_changes(clone: Clone) -> 
     assert again["metrics"] == made["metrics"]
 
 
+def test_a_run_sees_its_own_images_and_the_next_one_does_not(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("study.run.CLONE", clone.path)
+    own = clone.path / "data/own"
+    found = {}
+    for seed in (42, 42, 1):
+        place_images(Run("some", seed, {}, images="digits"))
+        found[seed] = {path.relative_to(own) for path in own.rglob("*.png")}
+        assert len(found[seed]) == 1797
+        assert sum(path.parts[0] == "test" for path in found[seed]) == 599
+    assert found[1] != found[42]
+    place_images(RUN)
+    assert [path.name for path in own.iterdir()] == [".gitignore"]
+
+
+def test_images_that_are_not_those_of_the_results_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = tmp_path / "mnist"
+    there.mkdir()
+    (there / "train-images-idx3-ubyte").write_bytes(b"others")
+    monkeypatch.setitem(image_sets.SHA256, there, image_sets.SHA256[image_sets.MNIST])
+    monkeypatch.setattr(image_sets, "MNIST", there)
+    with pytest.raises(InputError, match=r"mnist: its 1 files have SHA-256 [0-9a-f]{64}, allowed is [0-9a-f]{64}"):
+        image_sets.place("mnist", 42, tmp_path)
+    assert list(tmp_path.iterdir()) == [there]
+
+
 def test_nothing_is_carried_over_where_a_number_is_another() -> None:
     found = {"fingerprint": "a", "metrics": {"nn": 0.9}, "clustering": {"n_clusters": 5}}
     require_same(RUN, found, found | {"fingerprint": "b"})
@@ -163,9 +206,16 @@ def test_nothing_is_carried_over_where_a_number_is_another() -> None:
 
 def test_a_page_says_whether_its_results_are_those_of_the_code() -> None:
     pipeline = read_pipeline()
-    stale = [run.name for run in RUNS if not is_current(run.result, take_fingerprint(pipeline, run))]
-    recipe = [name for name in stale if name.startswith(("recipe_", "without_", "peers_"))]
-    for page, old in (("study/README.md", set(stale) - set(recipe)), ("study/few_labels/README.md", set(recipe))):
+    stale = [run for run in RUNS if not is_current(run.result, take_fingerprint(pipeline, run))]
+    views = {run for run in stale if run.name.startswith(tuple(f"stamps_{view}_" for view in VIEWS))}
+    others = {run for run in stale if run.images} - views
+    recipe = {run for run in stale if run.name.startswith(("recipe_", "without_", "peers_"))}
+    for page, old in {
+        "study/README.md": set(stale) - recipe - others - views,
+        "study/few_labels/README.md": recipe,
+        "study/other_sets/README.md": others,
+        "study/photos/README.md": views,
+    }.items():
         assert ("made by older code" in " ".join((PROJECT / page).read_text().split())) == bool(old), page
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from study import photos, tabulate
+from study import tabulate, tabulate_few_labels, tabulate_image_sets
 from study.plan import list_runs, read_plan, read_results
 from tests.conftest import PROJECT
 from tools.pages import insert
@@ -16,11 +16,14 @@ STUDY = PROJECT / "study"
 METRICS = PROJECT / "metrics"
 ROWS = yaml.safe_load((STUDY / "rows.yaml").read_text())
 RESULTS = read_results(STUDY / "results")
+RUNS = list_runs(read_plan())
 LINES = tabulate.list_rows(RESULTS, ROWS["rows"])
 SUMMARY = tabulate.summarise(LINES, ROWS["rows"])
 CLUSTERINGS = tabulate.list_clusterings(RESULTS, ROWS["published_inertia"])
 CONTRASTS = tabulate.list_contrasts(LINES)
 PERCENTILES = tabulate.compare_percentiles(LINES, RESULTS)
+SETS = tabulate_few_labels.list_runs(RESULTS, tabulate_image_sets.SETS)
+VIEWS = tabulate_few_labels.list_runs(RESULTS, [f"stamps_{view}" for view in tabulate_image_sets.VIEWS])
 
 
 @pytest.mark.parametrize(
@@ -45,6 +48,15 @@ def test_a_table_is_that_of_the_results(path: Path, table: pd.DataFrame) -> None
         ("study/README.md", "contrasts", tabulate.format_contrasts(CONTRASTS)),
         ("study/README.md", "percentile", tabulate.format_choice(PERCENTILES)),
         ("study/README.md", "clusterings", tabulate.format_clusterings(CLUSTERINGS)),
+        ("study/photos/README.md", "views", tabulate_image_sets.format_views(VIEWS)),
+        *(
+            (
+                "study/other_sets/README.md",
+                name,
+                tabulate_few_labels.format_peers(SETS, tabulate_few_labels.list_peers(RESULTS, f"{name}_peers"), name),
+            )
+            for name in tabulate_image_sets.SETS
+        ),
     ],
 )
 def test_a_page_shows_the_results(page: str, name: str, text: str) -> None:
@@ -52,22 +64,14 @@ def test_a_page_shows_the_results(page: str, name: str, text: str) -> None:
     assert shown == insert(shown, name, text)
 
 
-def test_the_photos_are_whole_and_their_page_is_that_of_the_results() -> None:
-    table = pd.read_csv(STUDY / "photos/results.csv")
-    runs = set(table[["view", "labels", "seed"]].itertuples(index=False, name=None))
-    assert runs == {(view, n, seed) for view in photos.VIEWS for n in photos.BUDGETS for seed in photos.SEEDS}
-    page = (STUDY / "photos/README.md").read_text()
-    assert page == insert(page, "results", photos.format_results(table))
-
-
 def test_every_row_is_there_at_every_seed() -> None:
     expected = {
         (file.rpartition(".")[0], run.seed)
         for file, row in ROWS["rows"].items()
-        for run in list_runs(read_plan())
+        for run in RUNS
         if run.name == row["run"]
     }
-    expected |= {(run.name, 42) for run in list_runs(read_plan()) if run.name.startswith("published_network")}
+    expected |= {(run.name, 42) for run in RUNS if run.name.startswith("published_network")}
     assert set(zip(LINES["artifact"], LINES["seed"], strict=True)) == expected
 
 
