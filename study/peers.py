@@ -84,6 +84,12 @@ def grade_peers(
     known = np.full(len(everything), UNLABELLED)
     known[index] = label
     graph = graphlearning.weightmatrix.knn(everything, N_NEIGHBOURS, knn_data=find_neighbours(everything))
+    # GraphLearning wants classes without gaps, and among few labels some class may have none.
+    classes, bought_class = np.unique(label, return_inverse=True)
+
+    def follow(method: graphlearning.ssl.ssl) -> NDArray:
+        return classes[method.fit_predict(index, bought_class)[len(X) :]]
+
     # As its paper solves it. The package's default goes on to the exact solution, which is far worse here.
     descent = {"solver": "gradient_descent"}
     answers: dict[str, Callable[[], NDArray]] = {
@@ -93,11 +99,9 @@ def grade_peers(
         "SelfTrainingClassifier": lambda: (
             SelfTrainingClassifier(LogisticRegression(max_iter=1000)).fit(X, known[: len(X)]).predict(test)
         ),
-        "laplace": lambda: graphlearning.ssl.laplace(graph).fit_predict(index, label)[len(X) :],
-        "poisson": lambda: graphlearning.ssl.poisson(graph, **descent).fit_predict(index, label)[len(X) :],
-        "poisson_mbo": lambda: graphlearning.ssl.poisson_mbo(graph, prior[np.unique(label)], **descent).fit_predict(
-            index, label
-        )[len(X) :],
+        "laplace": lambda: follow(graphlearning.ssl.laplace(graph)),
+        "poisson": lambda: follow(graphlearning.ssl.poisson(graph, **descent)),
+        "poisson_mbo": lambda: follow(graphlearning.ssl.poisson_mbo(graph, prior[classes], **descent)),
     }
     return {name: round(float((answer() == actual).mean()), 6) for name, answer in answers.items()}
 

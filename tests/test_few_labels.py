@@ -156,3 +156,13 @@ def test_every_peer_learns_from_few_labels(small_run: Clone) -> None:
     grades |= grade_queries(X, test, known, actual, len(index), classifier, seed=1)
     assert set(grades) == set(tabulate_few_labels.PEERS)
     assert min(grades.values()) > 0.5
+
+
+def test_a_peer_takes_labels_in_which_a_class_is_missing() -> None:
+    rng = np.random.default_rng(0)
+    known, actual = np.repeat(np.arange(4), 40), np.repeat([0, 2, 3], 20)
+    centres = 9 * np.eye(4, dtype=np.float32)
+    X, test = (centres[of] + rng.normal(size=(len(of), 4)).astype(np.float32) for of in (known, actual))
+    index = np.flatnonzero(known != 1)[::4]
+    grades = grade_peers(X, test, index, known[index], actual, np.full(4, 0.25))
+    assert min(grades.values()) > 0.9
