@@ -9,7 +9,7 @@ from tools.pages import format_markdown, write_table
 
 # The recipe's page has a table for each.
 SETS = ("digits", "mnist", "stamps")
-VIEWS = ("pixels", "patches", "encoder")
+VIEWS = {"pixels": "pixels", "words": "patches", "patches": "patches and gradients", "encoder": "encoder"}
 CLASSIFIERS = {"answer": "the answer", "logreg": "logistic regression", "nn": "network"}
 
 
@@ -27,11 +27,11 @@ def format_views(lines: pd.DataFrame) -> str:
     """Write lines for each view, of what answers and of each classifier: its accuracy at each budget."""
     budgets = sorted(lines["labels"].unique())
     rows = []
-    for view in VIEWS:
+    for view, seen_as in VIEWS.items():
         of_view = lines[lines["variant"] == f"stamps_{view}"]
         for column, name in CLASSIFIERS.items():
             cells = [format_mean(of_view[of_view["labels"] == n][column]) for n in budgets]
-            rows.append([view, name, *cells])
+            rows.append([seen_as, name, *cells])
     return format_markdown(["seen as", "classifier", *(f" {n} labels" for n in budgets)], rows)
 
 
