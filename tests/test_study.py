@@ -171,6 +171,19 @@ def test_a_result_is_made_once_and_again_when_its_code_changes(clone: Clone) -> 
     assert again["fingerprint"] not in (made["fingerprint"], carried["fingerprint"])
     assert again["metrics"] == made["metrics"]
 
+    plan.write_text(
+        plan.read_text()
+        .replace("runs:\n      first_500", "images: digits\n    runs:\n      first_500")
+        .replace("select_labels.strategy: first", "select_labels.strategy: first, download.dataset: own")
+    )
+    clone.git("commit", "--quiet", "--all", "--message", "See other images")
+    assert "download" in executed(clone.sh("make study ONLY=first_500 SEED=42"))
+    seen = json.loads((clone.path / ".dvc/tmp/study/data/classes.json").read_text())
+    assert seen["class_names"] == list("0123456789")
+    digits = json.loads(result.read_text())
+    assert digits["fingerprint"] != again["fingerprint"]
+    assert digits["metrics"]["labels"] == {"bought": 500, "trained_on": 500}
+
 
 def test_a_run_sees_its_own_images_and_the_next_one_does_not(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("study.run.CLONE", clone.path)
