@@ -1,9 +1,10 @@
 // What a person does becomes one event, with what was on the screen when it was done: the server does not take an
-// answer for an image that it had not shown yet.
+// answer for an image that it had not shown yet. Tells whether it was sent.
 function act(what) {
   const shown = document.querySelector('[data-shown]');
-  if (shown && shown.tagName === 'IMG' && !shown.complete) return;
+  if (shown && shown.tagName === 'IMG' && !shown.complete) return false;
   emitEvent('act', { what, shown: shown ? shown.dataset.shown : '' });
+  return true;
 }
 // They are kept until the next ones are known, so that they are there at once when they are shown.
 let ahead = [];
@@ -34,11 +35,12 @@ document.addEventListener('keydown', event => {
   if (at.closest('input, textarea')) {
     // Before the first class one is in the field already, and the key that leads there is no letter of a name.
     if (key === '/' && at.closest('.typed') && !at.value) event.preventDefault();
-    if (key === 'Enter' && at.closest('.typed')) {
+    // A class whose image is not there yet stays in the field, to be sent by the next Enter.
+    if (key === 'Enter' && at.closest('.typed') && act('typed:' + at.value)) {
       isTyped = true;
-      act('typed:' + at.value);
+      at.blur();
     }
-    if (key === 'Escape' || (key === 'Enter' && at.closest('.typed'))) at.blur();
+    if (key === 'Escape') at.blur();
     return;
   }
   if ((key === 'Enter' || key === ' ') && at.closest('button, a')) return;
