@@ -7,15 +7,14 @@ is taken out, ``dear`` a whole one, and ``careful`` a tenth more for each image 
 of the data set: nobody errs.
 
 ``tune`` tries settings of both views on seeds that are not reported, and grades them on 10,000 images of the pool that
-it keeps from the views; ``compare`` runs the best ones on the whole pool and grades on the test set; ``tabulate``
-writes tables and a plot. The first two add to their table what is not in it yet, so they can be stopped at any time.
+it keeps from the views; ``compare`` runs the best ones on the whole pool and grades on the test set, both by logistic
+regression. Each adds to its table what is not in it yet, or was made by other code, so it can be stopped at any time;
+`study.tabulate_labelling_views` makes a page of the tables.
 """
 
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, astuple, dataclass, replace
 from enum import StrEnum
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +22,6 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 import yaml
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from tqdm import tqdm
@@ -45,10 +43,9 @@ from few_labels.propagation import spread_over_clusters
 from few_labels.query import Pool, Strategy, plan_rounds, query
 from stages import run
 from stages.kmeans import describe, fit_kmeans
-from study.tabulate import finish, half_width
-from tools.pages import format_markdown, write_table
+from study.plan import PROJECT
+from tools.code import hash_code
 
-PROJECT = Path(__file__).parent.parent
 RESULTS = PROJECT / "study" / "labelling_views"
 SCRATCH = PROJECT / "study" / "runs" / "labelling_views"
 BUDGETS = [200, 500, 1000]
@@ -60,18 +57,10 @@ N_CLASSES = 10
 
 
 class Step(StrEnum):
-    """What to do: try settings, run the chosen ones, or tabulate what came out."""
+    """What to do: try settings, or run the chosen ones."""
 
     TUNE = "tune"
     COMPARE = "compare"
-    TABULATE = "tabulate"
-
-
-class Learner(StrEnum):
-    """Who learns from the labels."""
-
-    LOGREG = "logreg"
-    NETWORK = "network"
 
 
 @dataclass(frozen=True)
@@ -130,26 +119,6 @@ class View:
     percentile: float
 
 
-BASELINE = "query"
-LEARNERS = {"logreg": "logistic regression", "network": "network"}
-VIEWS = [
-    BASELINE,
-    "query by margin",
-    *(f"grid, {cost}" for cost in COSTS),
-    *(f"grid, then query by margin, {cost}" for cost in COSTS),
-]
-DRAWN: dict[str, dict[str, Any]] = {
-    BASELINE: {"color": "C0"},
-    "query by margin": {"color": "C0", "ls": "--"},
-    "grid, cheap": {"color": "C2"},
-    "grid, quarter": {"color": "C8"},
-    "grid, half": {"color": "C5"},
-    "grid, dear": {"color": "C1"},
-    "grid, careful": {"color": "C3"},
-    "grid, then query by margin, dear": {"color": "C1", "ls": "--"},
-}
-
-
 @dataclass(frozen=True)
 class Images:
     """What views choose from, and what they are graded on.
@@ -172,40 +141,41 @@ class Images:
     graded_label: NDArray[np.int16]
 
 
+Grade = Callable[[View, int], dict[str, Any]]
+
+
 def main(
     step: Annotated[Step, Argument()],
     data: Annotated[Path, Option(help="where download's arrays are")] = PROJECT / "data",
-    only: Annotated[list[Learner] | None, Option("--learner", help="of compare; both without")] = None,
 ) -> None:
-    if step is Step.TABULATE:
-        results = pd.read_csv(RESULTS / "results.csv", keep_default_na=False)
-        with replacing(RESULTS / "decisions.png") as temporary:
-            draw(results).savefig(temporary, metadata={"Software": None})
-        for name, table in (
-            ("accuracies", format_accuracies(results)),
-            ("differences", format_differences(results)),
-            ("settings", format_settings(results)),
-        ):
-            write_table(RESULTS / "README.md", name, table)
-        return
-    params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    params = read_params()
     images = load_images(data / "train_images.npy")
     labels = load_labels(data / "train_labels.npy", len(images))
     if step is Step.TUNE:
-        for seed in TUNING_SEEDS:
+
+        def prepare(seed: int) -> Grade:
             kept, held_out = split(len(images), seed)
             some = Images("tuning", images[kept], labels[kept], images[held_out], labels[held_out])
-            add_rows(RESULTS / "tuning.csv", seed, list_tuned(), partial(grade_quickly, some, seed, params))
+            return grade_quickly(some, seed, params)
+
+        make_rows(RESULTS / "tuning.csv", TUNING_SEEDS, list_tuned(), prepare)
         return
     test_images = load_images(data / "test_images.npy")
     test_labels = load_labels(data / "test_labels.npy", len(test_images))
     everything = Images("pool", images[:], labels, test_images[:], test_labels)
     chosen = choose(pd.read_csv(RESULTS / "tuning.csv", keep_default_na=False))
-    for seed in SEEDS:
-        for learner in Learner:
-            grade = partial(grade_wholly, everything, seed, params, learner)
-            if not only or learner in only:
-                add_rows(RESULTS / "results.csv", seed, chosen, grade, learner)
+    make_rows(RESULTS / "results.csv", SEEDS, chosen, lambda seed: grade_wholly(everything, seed, params))
+
+
+def read_params() -> dict[str, Any]:
+    """Read the parameters that decide what views come to."""
+    params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    return {name: params[name] for name in ("kmeans", "select_labels", "train_logreg")}
+
+
+def hash_all() -> str:
+    """Hash the code and the parameters that decide what views come to."""
+    return hash_code([Path(__file__)], read_params(), PROJECT)
 
 
 def split(n_images: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -221,7 +191,7 @@ def list_tuned() -> list[tuple[int, str, View]]:
         queries = View(0.0, "representative", n, 0, "nearest", "", 0.0)
         for percentile in (0.0, 25.0, 100.0):
             same = replace(queries, percentile=percentile)
-            runs += [(n, BASELINE, replace(same, n_clusters=n_clusters)) for n_clusters in (n, 2000)]
+            runs += [(n, "query", replace(same, n_clusters=n_clusters)) for n_clusters in (n, 2000)]
             runs.append((n, "query by margin", replace(same, strategy="margin", n_clusters=n // 2)))
         cheap = View(1.0, "representative", n, 49, "nearest", "cheap", 0.0)
         runs += [(n, "grid", replace(cheap, n_shown=n_shown)) for n_shown in (9, 25, 49, 100)]
@@ -262,45 +232,36 @@ def choose(tuning: pd.DataFrame) -> list[tuple[int, str, View]]:
     return runs
 
 
-def add_rows(
-    path: Path,
-    seed: int,
-    runs: list[tuple[int, str, View]],
-    prepare: Callable[[], Callable[[View, int], dict[str, Any]]],
-    learner: str = "logreg",
-) -> None:
-    """Run what a table lacks, and write the table after each.
+def make_rows(path: Path, seeds: list[int], runs: list[tuple[int, str, View]], prepare: Callable[[int], Grade]) -> None:
+    """Make the rows of a table that are missing, or of other code, and write the table after each.
 
     Parameters
     ----------
     path : Path
         Of the table.
-    seed : int
+    seeds : list of int
     runs : list of (int, str, View)
         Number of decisions, name of the view, view.
     prepare : callable
-        Gives the function that runs one; it is not called where nothing is missing.
-    learner : str
+        Gives, for a seed, the function that runs one; it is not called where nothing is to do.
     """
-    rows: list[dict[Any, Any]] = []
-    if path.exists():
-        rows = pd.read_csv(path, keep_default_na=False).to_dict("records")
-    settings = [*View.__annotations__]
-    done = {
-        (row["learner"], row["seed"], row["decisions"], row["view"], *(row[key] for key in settings)) for row in rows
-    }
-    missing = [(n, name, view) for n, name, view in runs if (learner, seed, n, name, *astuple(view)) not in done]
-    if not missing:
-        return
-    grade = prepare()
-    for n, name, view in tqdm(missing, desc=f"{path.stem}, {learner}, seed {seed}", unit="run"):
-        what = {"learner": learner, "seed": seed, "decisions": n, "view": name}
-        rows.append(what | asdict(view) | grade(view, n))
-        with replacing(path) as temporary:
-            pd.DataFrame(rows).to_csv(temporary, index=False)
+    key = ["seed", "decisions", "view", *View.__annotations__]
+    known = pd.read_csv(path, keep_default_na=False).to_dict("records") if path.exists() else []
+    rows: dict[tuple[Any, ...], dict[Any, Any]] = {tuple(row[name] for name in key): row for row in known}
+    code = hash_all()
+    wanted = {(seed, n, name, *astuple(view)): (n, name, view) for seed in seeds for n, name, view in runs}
+    for seed in seeds:
+        to_do = [at for at in wanted if at[0] == seed and rows.get(at, {}).get("code") != code]
+        grade = prepare(seed) if to_do else None
+        for at in tqdm(to_do, desc=f"{path.stem}, seed {seed}", unit="run"):
+            n, name, view = wanted[at]
+            assert grade
+            rows[at] = {"seed": seed, "decisions": n, "view": name} | asdict(view) | grade(view, n) | {"code": code}
+            with replacing(path) as temporary:
+                pd.DataFrame([rows[at] for at in wanted if at in rows]).to_csv(temporary, index=False)
 
 
-def grade_quickly(images: Images, seed: int, params: dict[str, Any]) -> Callable[[View, int], dict[str, Any]]:
+def grade_quickly(images: Images, seed: int, params: dict[str, Any]) -> Grade:
     """Prepare to grade views by logistic regression on principal components, which is fast."""
     components = PCA(N_COMPONENTS, svd_solver="covariance_eigh").fit(to_pixel_vectors(images.pixels))
     rows = components.transform(to_pixel_vectors(images.pixels)).astype(np.float32)
@@ -314,10 +275,8 @@ def grade_quickly(images: Images, seed: int, params: dict[str, Any]) -> Callable
     return grade
 
 
-def grade_wholly(
-    images: Images, seed: int, params: dict[str, Any], learner: Learner
-) -> Callable[[View, int], dict[str, Any]]:
-    """Prepare to grade views as the pipeline does, by logistic regression on the pixels or by the network.
+def grade_wholly(images: Images, seed: int, params: dict[str, Any]) -> Grade:
+    """Prepare to grade views by logistic regression on the pixels.
 
     Margins are those of a classifier of the principal components here too, of which there are eight a budget.
     """
@@ -326,10 +285,7 @@ def grade_wholly(
 
     def grade(view: View, n_decisions: int) -> dict[str, Any]:
         labelled, counts = label(images, components, view, n_decisions, seed, params)
-        if learner is Learner.NETWORK:
-            accuracy = grade_network(images, labelled, seed, params)
-        else:
-            accuracy = grade_logreg(rows, labelled, graded, images.graded_label, params)
+        accuracy = grade_logreg(rows, labelled, graded, images.graded_label, params)
         return counts | {"accuracy": round(accuracy, 4)}
 
     return grade
@@ -356,8 +312,9 @@ def label(
 
 def cluster(images: Images, n_clusters: int, seed: int, params: dict[str, Any]) -> Clustering:
     """Cluster as the pipeline does, once for every number of clusters and seed."""
-    path = SCRATCH / f"{images.name}_{n_clusters}_{seed}.npz"
+    path = SCRATCH / hash_all() / f"{images.name}_{n_clusters}_{seed}.npz"
     if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
         X = to_pixel_vectors(images.pixels)
         save_clustering(path, describe(fit_kmeans(X, n_clusters, **params["kmeans"], seed=seed), X))
     return load_clustering(path, len(images.pixels))
@@ -465,86 +422,6 @@ def grade_logreg(
     """Give the accuracy of logistic regression."""
     classifier = train_on(rows, labelled, **params["train_logreg"])
     return float((score(classifier, graded, N_CLASSES).argmax(axis=1) == graded_label).mean())
-
-
-def grade_network(images: Images, labelled: LabelledImages, seed: int, params: dict[str, Any]) -> float:
-    """Give the accuracy of the network."""
-    # TensorFlow takes seconds to load.
-    from few_labels.network import score, train_until_alive
-    from few_labels.parameters import TrainNN
-
-    settings = TrainNN(**params["train_nn"])
-    with tempfile.TemporaryDirectory() as scratch:
-        network, _ = train_until_alive(images.pixels, labelled, N_CLASSES, settings, seed, Path(scratch))
-    return float((score(network, images.graded_pixels).argmax(axis=1) == images.graded_label).mean())
-
-
-def name_views(results: pd.DataFrame) -> pd.DataFrame:
-    """Put the cost of a grid into the name of its view, and order the views."""
-    named = results["view"] + results["cost"].map(lambda cost: f", {cost}" if cost else "")
-    return results.assign(view=pd.Categorical(named, VIEWS, ordered=True))
-
-
-def format_accuracies(results: pd.DataFrame) -> str:
-    """Write a Markdown table with a line for each learner and view, and a column for each budget."""
-    return pivot(name_views(results), "accuracy", "{:.2f}")
-
-
-def format_differences(results: pd.DataFrame) -> str:
-    """Write a Markdown table of how much better each view is than the query view, seed by seed."""
-    named = name_views(results)
-    keys = ["learner", "decisions", "seed"]
-    baseline = named[named["view"] == BASELINE].set_index(keys)["accuracy"]
-    others = named[named["view"] != BASELINE]
-    difference = others["accuracy"].to_numpy() - baseline.loc[pd.MultiIndex.from_frame(others[keys])].to_numpy()
-    return pivot(others.assign(difference=difference), "difference", "{:+.2f}")
-
-
-def pivot(named: pd.DataFrame, value: str, pattern: str) -> str:
-    """Write a Markdown table of means over seeds with their 95 % intervals, in percent."""
-    header = ["", "view", *(f" {n:,} decisions" for n in BUDGETS)]
-    rows = []
-    for (learner, view), group in named.groupby(["learner", "view"], observed=True):
-        seeds = (100 * group[group["decisions"] == n][value] for n in BUDGETS)
-        cells = [f"{pattern.format(some.mean())} ± {half_width(some.std(), len(some)):.2f}" for some in seeds]
-        rows.append([LEARNERS[str(learner)], str(view), *cells])
-    return format_markdown(header, rows)
-
-
-def format_settings(results: pd.DataFrame) -> str:
-    """Write a Markdown table of what each view does, and of the labels that it bought, on average over seeds."""
-    header = [" decisions", "view", " clusters", "a grid shows", " percentile", " labels", " trained on", " right, %"]
-    rows = []
-    named = name_views(results)
-    for (n, view), group in named[named["learner"] == "logreg"].groupby(["decisions", "view"], observed=True):
-        first, mean = group.iloc[0], group[["labels", "trained_on", "right"]].mean()
-        shown = f"{first['n_shown']} {first['shown']}" if first["grid_share"] else ""
-        counts = [f"{mean['labels']:,.0f}", f"{mean['trained_on']:,.0f}", f"{100 * mean['right']:.1f}"]
-        rows.append([f"{n:,}", str(view), f"{first['n_clusters']:,}", shown, f"{first['percentile']:.0f}", *counts])
-    return format_markdown(header, rows)
-
-
-def draw(results: pd.DataFrame) -> Figure:
-    """Draw test accuracy against decisions, a panel a learner and a curve a view."""
-    named = name_views(results)
-    learners = [learner for learner in LEARNERS if learner in set(named["learner"])]
-    figure = Figure(figsize=(4.5 * len(learners) + 3, 4.8), layout="constrained")
-    for axes, learner in zip(figure.subplots(1, len(learners), sharey=True, squeeze=False)[0], learners, strict=True):
-        of_learner = named[named["learner"] == learner]
-        drawn = {view: style for view, style in DRAWN.items() if view in set(of_learner["view"])}
-        for offset, (view, style) in enumerate(drawn.items()):
-            groups = of_learner[of_learner["view"] == view].groupby("decisions")["accuracy"]
-            mean, sd = 100 * groups.mean(), 100 * groups.std()
-            # Side by side, or the intervals would hide each other.
-            places = mean.index * 1.02 ** (offset - len(drawn) / 2)
-            axes.errorbar(places, mean, half_width(sd, groups.size()), marker="o", capsize=3, label=view, **style)
-        axes.set_xscale("log")
-        axes.set_xticks(BUDGETS, [f"{n:,}" for n in BUDGETS])
-        axes.minorticks_off()
-        finish(axes, "decisions", LEARNERS[learner])
-    figure.axes[0].set_ylabel("test accuracy, %")
-    figure.axes[-1].legend(fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
-    return figure
 
 
 if __name__ == "__main__":

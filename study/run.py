@@ -19,7 +19,7 @@ from typer import Option
 from few_labels.artifacts import replacing
 from few_labels.errors import InputError
 from stages import run as run_command
-from study import image_sets, peers, tabulate, tabulate_few_labels, tabulate_image_sets
+from study import image_sets, peers, tabulate, tabulate_few_labels, tabulate_image_sets, tabulate_labelling_views
 from study.plan import Run, list_runs, read_pipeline, read_plan, take_fingerprint
 from tools.clones import OWN_IMAGES, check_out, reproduce, share_cache, write_parameters
 from tools.git import find_commit, git, list_changes
@@ -46,6 +46,7 @@ def main(
     tabulate.main()
     tabulate_few_labels.main()
     tabulate_image_sets.main()
+    tabulate_labelling_views.main()
 
 
 def choose(runs: list[Run], patterns: list[str], seeds: list[int]) -> list[Run]:

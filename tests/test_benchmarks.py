@@ -13,6 +13,7 @@ from benchmarks.many_images import LARGEST_NOISE, LARGEST_SHIFT, make_blocks, wr
 from few_labels.artifacts import save_array
 from stages.download import read_idx
 from tests.conftest import PROJECT
+from tools.code import list_imported
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_a_case_is_stale_when_what_it_times_changes(small: Path, file: str, slow
     assert name_stale(known) == []
     with (small / file).open("a") as source:
         source.write("\n# another line")
-    code.list_imported.cache_clear()
+    list_imported.cache_clear()
     assert name_stale(known) == ["slow-first"] * slow + ["pipeline-all"] * pipeline
 
 
