@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+# What computes. `study` and `tools` run it, and write down what comes out.
 PACKAGES = ("few_labels", "stages", "app", "benchmarks")
 
 
