@@ -14,10 +14,11 @@ from enum import StrEnum
 from functools import partial
 from typing import Annotated
 
+import numpy as np
 import pandas as pd
 import typer
 
-from benchmarks.code import hash_code
+from benchmarks.code import hash_code, name_module
 from benchmarks.common import PROJECT, Measurement, System
 from few_labels.artifacts import replacing
 
@@ -53,6 +54,8 @@ def main(
         if TABLE.exists():
             kept = pd.read_csv(TABLE, dtype=str)
             rows = pd.concat([kept[~kept["case"].isin(rows["case"])], rows])
+            order = [list(Case).index(Case(name_module(name))) for name in rows["case"]]
+            rows = rows.iloc[np.argsort(order, kind="stable")]
         with replacing(TABLE) as temporary:
             rows.to_csv(temporary, index=False)
     # Not before: this process stays small while it measures, see list_systems.

@@ -28,11 +28,11 @@ IMAGES_TO_COMPILE = 1000
 
 
 def fit_ours(max_epochs: int | None = None) -> "keras.Sequential":
-    """Train as the train-nn stage does, for at most so many epochs."""
+    """Train as the train-nn stage does, or for so many epochs, which are more than the steps that it takes."""
     from few_labels.network import train
 
-    chosen = params()["train_nn"]
-    settings = TrainNN(**chosen | ({"max_epochs": max_epochs} if max_epochs else {}))
+    changes = {"max_epochs": max_epochs, "max_steps": 1_000_000} if max_epochs else {}
+    settings = TrainNN(**params()["train_nn"] | changes)
     with tempfile.TemporaryDirectory() as history:
         labels = load("train_labels")
         labelled = LabelledImages(np.arange(len(labels)), labels)

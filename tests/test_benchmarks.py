@@ -1,5 +1,6 @@
 """A table of timings says by a hash whether it is of the code as it is; many images are made of few."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import code, common, kmeans, logreg, many_images, neighbours, scaling, study_logreg
+from benchmarks import code, common, kmeans, logreg, many_images, neighbours, nn, scaling, study_logreg
 from benchmarks.code import hash_code, name_module, name_stale
 from benchmarks.many_images import LARGEST_NOISE, LARGEST_SHIFT, make_blocks, write_idx
 from few_labels.artifacts import save_array
@@ -59,9 +60,9 @@ def test_a_case_is_stale_when_a_parameter_changes(small: Path, monkeypatch: pyte
     assert name_stale(known) == ["slow-first"]
 
 
-def test_ours_is_what_the_stages_do_with_the_parameters_of_today(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def few_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the cases read, of few and small images: its folder."""
     (tmp_path / "data").mkdir()
     shutil.copy(PROJECT / "params.yaml", tmp_path)
     rng = np.random.default_rng(0)
@@ -71,6 +72,11 @@ def test_ours_is_what_the_stages_do_with_the_parameters_of_today(
         save_array(tmp_path / f"data/{part}_images.npy", images.astype(np.uint8))
         save_array(tmp_path / f"data/{part}_labels.npy", label.astype(np.int16))
     monkeypatch.setattr(common, "PROJECT", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("few_images")
+def test_ours_is_what_the_stages_do_with_the_parameters_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_logreg, "N_CENTROIDS", (10, 20, 30))
     monkeypatch.setattr(study_logreg, "N_FIRST", (50, 100))
     monkeypatch.setattr(study_logreg, "N_REPRESENTATIVES", 40)
@@ -80,6 +86,13 @@ def test_ours_is_what_the_stages_do_with_the_parameters_of_today(
     assert float(kmeans.measure(kmeans.ours, 20).quality) > 0
     assert float(neighbours.measure(neighbours.ours).quality) > 0.9
     assert [measure(300, 30).quality for measure in scaling.STAGES.values()] == ["30"] * 3
+
+
+def test_epochs_are_as_many_as_are_timed_however_few_steps_the_pipeline_takes(few_images: Path) -> None:
+    parameters = (PROJECT / "params.yaml").read_text()
+    (few_images / "params.yaml").write_text(re.sub(r"max_steps: \d+", "max_steps: 1", parameters))
+    one, three = (int(nn.fit_ours(n_epochs).optimizer.iterations) for n_epochs in (1, 3))
+    assert three == 3 * one > 0
 
 
 def test_every_case_of_the_table_has_its_module() -> None:
