@@ -252,10 +252,11 @@ def make_rows(path: Path, seeds: list[int], runs: list[tuple[int, str, View]], p
     wanted = {(seed, n, name, *astuple(view)): (n, name, view) for seed in seeds for n, name, view in runs}
     for seed in seeds:
         to_do = [at for at in wanted if at[0] == seed and rows.get(at, {}).get("code") != code]
-        grade = prepare(seed) if to_do else None
+        if not to_do:
+            continue
+        grade = prepare(seed)
         for at in tqdm(to_do, desc=f"{path.stem}, seed {seed}", unit="run"):
             n, name, view = wanted[at]
-            assert grade
             rows[at] = {"seed": seed, "decisions": n, "view": name} | asdict(view) | grade(view, n) | {"code": code}
             with replacing(path) as temporary:
                 pd.DataFrame([rows[at] for at in wanted if at in rows]).to_csv(temporary, index=False)
