@@ -8,10 +8,10 @@ runs it was confirmed.
 
 import io
 import json
-import tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
+from zipfile import ZipFile
 
 from tqdm import tqdm
 from typer import Option
@@ -54,8 +54,8 @@ def find_stale(runs: list[Run], since: str) -> dict[Run, str]:
     now = {run: take_fingerprint(pipeline, run) for run in runs if run.result.exists()}
     with TemporaryDirectory() as scratch:
         root = Path(scratch)
-        with tarfile.open(fileobj=io.BytesIO(git("archive", find_commit(since)))) as tree:
-            tree.extractall(root, filter="data")
+        with ZipFile(io.BytesIO(git("archive", "--format=zip", find_commit(since)))) as tree:
+            tree.extractall(root)
         before = read_pipeline(root)
         return {
             run: fingerprint
